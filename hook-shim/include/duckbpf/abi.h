@@ -1,0 +1,140 @@
+/* duckbpf: the C ABI between the engine's side (graft or hooked engine, shim.cpp) and the runtime (rust-runtime).
+ *
+ * The engine's side exports one symbol, duckdb_hookpoints_v1(). The runtime registers itself, publishes sets of programs
+ * and reads counters. Everything here is plain C: no exceptions and no unwinding cross it, in either direction.
+ *
+ * How a hookpoint calls a program
+ *   1. gate[hook] is read, relaxed. Null: stock, nothing else happens.
+ *   2. The thread's epoch word is set (a relaxed store), then the published set is read with acquire and the program taken
+ *      from it (it may be null by now: stock). A set is published by one store, so that a hookpoint sees all of it or
+ *      nothing.
+ *   3. program->entry(ctx) is called; the epoch word is cleared with release.
+ * Whoever frees a program unpublishes it first, calls synchronize() - membarrier, then a look at every epoch word - and waits
+ * until pins is 0. Queries pin the hash program from their begin to their end.
+ */
+#ifndef DUCKBPF_ABI_H
+#define DUCKBPF_ABI_H
+
+#include "duckbpf/hooks.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DUCKBPF_HOST_VERSION 1
+
+/* How keys lie in a batch. */
+enum duckbpf_key_layout {
+	DUCKBPF_KEYS_I8 = 0, /* plain arrays of integers, to be sign- or zero-extended */
+	DUCKBPF_KEYS_I16 = 1,
+	DUCKBPF_KEYS_I32 = 2,
+	DUCKBPF_KEYS_64 = 3,
+	DUCKBPF_KEYS_U8 = 4,
+	DUCKBPF_KEYS_U16 = 5,
+	DUCKBPF_KEYS_U32 = 6,
+	DUCKBPF_KEYS_128 = 7, /* pairs of lo, hi */
+	DUCKBPF_KEYS_CTX = 8, /* an array of struct duckbpf_hash_ctx (strings) */
+	DUCKBPF_KEYS_COUNT = 9
+};
+
+/* Keys of one vector, without NULLs. out[i] becomes the program's r0 for key i. */
+struct duckbpf_hash_batch {
+	const void *keys;
+	__u64 *out;
+	__u64 count;
+	__u32 layout; /* enum duckbpf_key_layout */
+	__u32 type;   /* enum duckbpf_type */
+	__u32 len;    /* bytes of each key, what the context's len holds; unused for DUCKBPF_KEYS_CTX */
+	__u32 reserved;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_hash_batch, 40);
+
+#define DUCKBPF_PROGRAM_HASH_MIXED 1u       /* its output needs no mixer: it passed the test of quality at attach */
+#define DUCKBPF_PROGRAM_HASH_READS_WHOLE 2u /* it reads duckbpf_hash_ctx.whole */
+
+/* One attached program. Owned by the runtime; the host writes only pins. Stays valid until the runtime has seen
+ * synchronize() return and pins at 0 after it was unpublished. */
+struct duckbpf_program {
+	__u64 (*entry)(void *ctx);
+	void (*hash_batch)(const struct duckbpf_hash_batch *batch); /* hash: never null; other hooks: null */
+	__u64 generation;
+	__u64 hash_types; /* hash: bit set over enum duckbpf_type that the program takes */
+	__u64 pins;       /* atomic: queries that hold the program */
+	__u32 hook;       /* enum duckbpf_hook */
+	__u32 flags;      /* DUCKBPF_PROGRAM_* */
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_program, 48);
+
+/* What is in force. Immutable once published. */
+struct duckbpf_set {
+	__u64 generation;
+	struct duckbpf_program *programs[DUCKBPF_HOOK_COUNT];
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_set, 64);
+
+struct duckbpf_hook_counters {
+	__u64 calls;   /* times a program was called; hash: vectors */
+	__u64 applied; /* decisions that were followed; hash: vectors */
+	__u64 refused[DUCKBPF_REFUSAL_COUNT];
+	__u64 keys; /* hash: keys */
+	__u64 timed_calls;
+	__u64 timed_ns; /* of the timed calls; 0 while sampling is off */
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_hook_counters, 104);
+
+/* What the runtime offers to the host. */
+struct duckbpf_runtime {
+	__u32 version; /* DUCKBPF_HOST_VERSION */
+	__u32 reserved;
+	/* The last pin of an unpublished program went away. Called outside all of DuckDB's locks that a hook may hold; must
+	 * not block and must not call back into the engine. */
+	void (*unpinned)(void);
+};
+
+#define DUCKBPF_CARRIER_GRAFT 1u
+#define DUCKBPF_CARRIER_ENGINE 2u
+
+#define DUCKBPF_OK 0
+#define DUCKBPF_ERROR_BUSY (-16)    /* another runtime is registered */
+#define DUCKBPF_ERROR_FORKED (-10)  /* this process is a fork: its hooks are detached for good */
+#define DUCKBPF_ERROR_VERSION (-22) /* the runtime speaks another version */
+
+/* What the host offers. Obtained from duckdb_hookpoints_v1(); lives as long as the process. */
+struct duckbpf_host {
+	__u32 version; /* DUCKBPF_HOST_VERSION */
+	__u32 size;    /* sizeof(struct duckbpf_host): later versions grow at the end */
+	__u32 carrier; /* DUCKBPF_CARRIER_* */
+	__u32 abi;     /* DUCKBPF_ABI_VERSION */
+	const char *duckdb_version; /* "v2.0.0" */
+	const char *series;         /* hash of the patch series */
+
+	/* Registers the only runtime of the process. Idempotent for the same pointer. Returns DUCKBPF_OK or an error. */
+	int (*register_runtime)(const struct duckbpf_runtime *runtime);
+	/* Publishes a set (null: detach all) with one store. DUCKBPF_OK, or DUCKBPF_ERROR_FORKED. The caller serialises calls and
+	 * keeps the set and its programs alive as described at duckbpf_program. */
+	int (*publish)(const struct duckbpf_set *set);
+	/* Returns once no hookpoint can still be inside a set that was unpublished before the call. */
+	void (*synchronize)(void);
+	/* Adds up the counters of all threads, the dead included, since the process began. */
+	void (*read_counters)(struct duckbpf_hook_counters counters[DUCKBPF_HOOK_COUNT]);
+	/* Times every 64th call of a thread while on. */
+	void (*set_sampling)(__u32 on);
+
+	/* Services behind helpers: cheap, lock-free, callable inside a program. */
+	void (*current_origin)(struct duckbpf_origin *origin);
+	__u64 (*query_age_ns)(void); /* of the calling thread's query, 0 when unknown */
+	/* Makes the running program's decision count as DUCKBPF_REFUSED_HELPER_FAILED. */
+	void (*helper_failed)(void);
+};
+
+/* The engine's side of everything above. Never null. */
+#if defined(__GNUC__)
+__attribute__((visibility("default")))
+#endif
+const struct duckbpf_host *duckdb_hookpoints_v1(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

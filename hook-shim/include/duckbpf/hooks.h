@@ -1,0 +1,248 @@
+/* duckbpf: the hookpoints, as programs and the engine both see them.
+ *
+ * One source of truth for hook numbers, contexts and decisions. It compiles as C for the BPF target (extensions-c), as C
+ * and C++ for the host (shim.cpp, the patched DuckDB units) and is read by bindgen for Rust.
+ *
+ * Rules
+ *   - A context only grows at its end, so that objects built against an older header keep loading.
+ *   - A program returns a u64. 0 always means "do what stock DuckDB does" (hash apart: there every u64 is a hash).
+ *   - Every other decision carries DUCKBPF_DECIDED. The host checks it against what is valid at that moment; what is not
+ *     valid gets the stock behaviour and is counted under a duckbpf_refusal.
+ *   - Sizes are bytes, ids are 0 when unknown and never stale.
+ */
+#ifndef DUCKBPF_HOOKS_H
+#define DUCKBPF_HOOKS_H
+
+#if defined(__bpf__)
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed char __s8;
+typedef short __s16;
+typedef int __s32;
+typedef long long __s64;
+#else
+#include <linux/types.h>
+#endif
+
+#ifdef __cplusplus
+#define DUCKBPF_ASSERT(condition, message) static_assert(condition, message)
+#else
+#define DUCKBPF_ASSERT(condition, message) _Static_assert(condition, message)
+#endif
+#define DUCKBPF_ASSERT_SIZE(type, bytes) DUCKBPF_ASSERT(sizeof(struct type) == (bytes), #type " must have " #bytes " bytes")
+
+/* Version of the contexts and decisions below; recorded in every object (section .duckbpf.abi) and checked at load. */
+#define DUCKBPF_ABI_VERSION 1
+
+enum duckbpf_hook {
+	DUCKBPF_HOOK_HASH = 0,
+	DUCKBPF_HOOK_SCHEDULE_TASK = 1,
+	DUCKBPF_HOOK_EXECUTE_FOREVER = 2,
+	DUCKBPF_HOOK_LOAD = 3,
+	DUCKBPF_HOOK_UPDATE_USED_MEMORY = 4,
+	DUCKBPF_HOOK_ALLOCATE_NEW_BLOCK = 5,
+	DUCKBPF_HOOK_UNPIN = 6,
+	DUCKBPF_HOOK_COUNT = 7
+};
+
+/* Why the host did not follow a decision. Counted per hook. */
+enum duckbpf_refusal {
+	DUCKBPF_REFUSED_UNKNOWN_BITS = 0,   /* DUCKBPF_DECIDED is missing, or bits that mean nothing are set */
+	DUCKBPF_REFUSED_OUT_OF_RANGE = 1,   /* a class, pool, hint or wait that does not exist */
+	DUCKBPF_REFUSED_CLAMPED = 2,        /* a size outside its bounds: the nearest bound was used */
+	DUCKBPF_REFUSED_WRONG_SITE = 3,     /* has no meaning at this site of the hook */
+	DUCKBPF_REFUSED_PINNED = 4,         /* the block still has readers */
+	DUCKBPF_REFUSED_NOT_RELOADABLE = 5, /* the block could not be read back, or must be dropped */
+	DUCKBPF_REFUSED_POOL = 6,           /* the task may not leave its pool */
+	DUCKBPF_REFUSED_HELPER_FAILED = 7,  /* a helper panicked; the decision was discarded */
+	DUCKBPF_REFUSAL_COUNT = 8
+};
+
+#define DUCKBPF_DECIDED 1ULL
+
+/* Where a context comes from: 32 bytes at the head of every context but hash's. Ids are per database (connection, query)
+ * or per process (database, thread); block ids are per file. */
+struct duckbpf_origin {
+	__u64 database_id;
+	__u64 connection_id;
+	__u64 query_id;
+	__u32 thread_index; /* small dense number of the calling thread; a dead thread's number is used again */
+	__u32 reserved;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_origin, 32);
+
+/* --- hash: a transformer. One key in, its hash out. -------------------------------------------------------------- */
+
+/* Physical types of keys. Values are bit numbers in `hash_types`. Nested types are always stock. */
+enum duckbpf_type {
+	DUCKBPF_TYPE_INT8 = 0, /* BOOL too */
+	DUCKBPF_TYPE_INT16 = 1,
+	DUCKBPF_TYPE_INT32 = 2,
+	DUCKBPF_TYPE_INT64 = 3,
+	DUCKBPF_TYPE_UINT8 = 4,
+	DUCKBPF_TYPE_UINT16 = 5,
+	DUCKBPF_TYPE_UINT32 = 6,
+	DUCKBPF_TYPE_UINT64 = 7,
+	DUCKBPF_TYPE_INT128 = 8,
+	DUCKBPF_TYPE_UINT128 = 9,
+	DUCKBPF_TYPE_FLOAT = 10,
+	DUCKBPF_TYPE_DOUBLE = 11,
+	DUCKBPF_TYPE_INTERVAL = 12,
+	DUCKBPF_TYPE_VARCHAR = 13,
+	DUCKBPF_TYPE_COUNT = 14
+};
+
+/* One key. It is all that a hash program sees, so that every hash of a value agrees within a query.
+ *   integers   lo = the value, sign- or zero-extended to 64 bits; 128 bits: lo, hi
+ *   FLOAT      lo = the 32 bits, zero-extended; DOUBLE: the 64 bits; -0.0 is +0.0, every NaN is the quiet NaN
+ *   INTERVAL   lo = microseconds, hi = months (upper 32 bits) and days (lower 32 bits), normalised as DuckDB compares
+ *   VARCHAR    lo, hi = the first 16 bytes, little endian, zero-padded; len = its length
+ * NULL never reaches a program: the host has a constant for it. The host combines the hashes of several columns and, unless
+ * the program declares `hash_mixed`, passes the result through a mixer. */
+struct duckbpf_hash_ctx {
+	__u64 lo;
+	__u64 hi;
+	__u64 whole; /* VARCHAR: DuckDB's hash of the whole string (common/types/hash.cpp); else 0. Read only where needed. */
+	__u32 len;   /* bytes */
+	__u32 type;  /* enum duckbpf_type */
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_hash_ctx, 32);
+
+/* --- schedule_task: a decider. Tasks enter a queue, one or many at once. ------------------------------------------ */
+
+enum duckbpf_pool { DUCKBPF_POOL_REGULAR = 0, DUCKBPF_POOL_ASYNC = 1, DUCKBPF_POOL_COUNT = 2 };
+#define DUCKBPF_CLASS_COUNT 8
+
+struct duckbpf_schedule_task_ctx {
+	struct duckbpf_origin origin;
+	__u64 n_tasks;        /* tasks that enter now */
+	__u64 queue_length;   /* tasks of the same producer (query) that wait already */
+	__u64 active_queries; /* queries that run in the process */
+	__u32 pool;           /* enum duckbpf_pool that stock would use */
+	__u32 reserved;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_schedule_task_ctx, 64);
+
+/* Class 0 is stock's queue in stock's order. The lowest non-empty class runs first; every 16th pick takes the oldest task
+ * of the classes above 0. A task for the async pool may not leave it (others wait for its I/O). */
+#define DUCKBPF_SCHEDULE(pool, klass) (DUCKBPF_DECIDED | ((__u64)(klass) << 8) | ((__u64)(pool) << 16))
+#define DUCKBPF_SCHEDULE_CLASS(decision) (((decision) >> 8) & 0xff)
+#define DUCKBPF_SCHEDULE_POOL(decision) (((decision) >> 16) & 0xff)
+#define DUCKBPF_SCHEDULE_BITS 0xffff01ULL
+
+/* --- execute_forever: a decider. The loops that run tasks. ------------------------------------------------------- */
+
+enum duckbpf_site {
+	DUCKBPF_SITE_WORKER = 0,  /* a worker was woken and is about to take a task */
+	DUCKBPF_SITE_IDLE = 1,    /* a worker had nothing to do for half a second; stock flushes its allocator */
+	DUCKBPF_SITE_DECAYED = 2, /* ... and for the whole decay delay; stock marks it idle */
+	DUCKBPF_SITE_CLIENT = 3,  /* a client's own thread is about to run the next slice of its query */
+	DUCKBPF_SITE_COUNT = 4
+};
+
+struct duckbpf_execute_forever_ctx {
+	struct duckbpf_origin origin;
+	__u64 queue_length_regular; /* tasks that wait in the regular queue */
+	__u64 queue_length_async;   /* and in the async one */
+	__u64 active_queries;
+	__u64 flush_threshold; /* bytes; what stock passes to the allocator's flush, 0 outside DUCKBPF_SITE_IDLE */
+	__s64 decay_delay;     /* seconds; -1 when the allocator has none */
+	__u32 pool;            /* enum duckbpf_pool of the worker; regular for a client */
+	__u32 site;            /* enum duckbpf_site */
+	__u32 flush_supported; /* 1 when the allocator can flush */
+	__u32 partial;         /* 1 when stock would run part of a task and come back */
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_execute_forever_ctx, 88);
+
+#define DUCKBPF_EXECUTE_PARTIAL (1ULL << 1)     /* run part of the task, then put it back; else run it whole */
+#define DUCKBPF_EXECUTE_ASYNC_FIRST (1ULL << 2) /* look into the async queue before the regular one; regular workers */
+#define DUCKBPF_EXECUTE_FLUSH (1ULL << 3)       /* flush this thread's allocations; DUCKBPF_SITE_IDLE only */
+#define DUCKBPF_EXECUTE_MARK_IDLE (1ULL << 4)   /* tell the allocator that the thread is idle; DUCKBPF_SITE_DECAYED only */
+#define DUCKBPF_EXECUTE_WAIT_US(us) ((__u64)(us) << 32) /* wait first, at most 10,000 us; worker and client */
+#define DUCKBPF_EXECUTE_WAIT(decision) ((decision) >> 32)
+#define DUCKBPF_EXECUTE_WAIT_MAX_US 10000ULL
+#define DUCKBPF_EXECUTE_FLAGS 0x1fULL
+
+/* --- load: a decider. A block is pinned: found in memory (hit) or read. Under the block's lock. -------------------- */
+
+enum duckbpf_hint {
+	DUCKBPF_HINT_NONE = 0,   /* no decision so far; as NORMAL */
+	DUCKBPF_HINT_NORMAL = 1, /* stock */
+	DUCKBPF_HINT_ONCE = 2,   /* dropped as soon as nobody reads it, where it can be read again */
+	DUCKBPF_HINT_KEEP = 3,   /* evicted after the others of its queue */
+	DUCKBPF_HINT_COUNT = 4
+};
+
+struct duckbpf_load_ctx {
+	struct duckbpf_origin origin;
+	__s64 block_id; /* from 2^62 up: a temporary block */
+	__u64 file_id;  /* small number of the block's file (or of the temporary memory), unique in the process */
+	__u64 size;
+	__u64 used_memory;
+	__u64 max_memory;
+	__u32 tag;         /* DuckDB's MemoryTag (common/enums/memory_tag.hpp) */
+	__u32 buffer_type; /* DuckDB's FileBufferType (common/file_buffer.hpp) */
+	__u32 hit;         /* 1: in memory already */
+	__u32 hint;        /* enum duckbpf_hint in force */
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_load_ctx, 88);
+
+#define DUCKBPF_LOAD(hint) (DUCKBPF_DECIDED | ((__u64)(hint) << 8))
+#define DUCKBPF_LOAD_HINT(decision) (((decision) >> 8) & 0xff)
+#define DUCKBPF_LOAD_BITS 0xff01ULL
+
+/* --- update_used_memory: an observer. At times under a block's lock. ---------------------------------------------- */
+
+struct duckbpf_update_used_memory_ctx {
+	struct duckbpf_origin origin;
+	__s64 delta;
+	__u64 used_memory; /* before the update, up to 2 MiB off (storage/buffer/buffer_pool.hpp, MemoryUsage) */
+	__u64 max_memory;
+	__u32 tag;
+	__u32 reserved;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_update_used_memory_ctx, 64);
+
+/* --- allocate_new_block: a decider. An arena grows. ---------------------------------------------------------------- */
+
+struct duckbpf_allocate_new_block_ctx {
+	struct duckbpf_origin origin;
+	__u64 min_size;          /* must fit */
+	__u64 initial_capacity;  /* of the arena */
+	__u64 previous_capacity; /* of its newest chunk, 0 when it has none */
+	__u64 total_allocated;   /* by the arena so far */
+	__u64 max_capacity;      /* 16 MiB: ARENA_ALLOCATOR_MAX_CAPACITY */
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_allocate_new_block_ctx, 72);
+/* The decision is the capacity itself, clamped to [min_size, max(stock's choice, min(4 x stock's choice, 16 MiB))]. */
+
+/* --- unpin: a decider. A reader lets go of a block. Under the block's lock. ---------------------------------------- */
+
+struct duckbpf_unpin_ctx {
+	struct duckbpf_origin origin;
+	__s64 block_id;
+	__u64 file_id;
+	__u64 size;
+	__u64 used_memory;
+	__u64 max_memory;
+	__u32 tag;
+	__u32 buffer_type;
+	__s32 readers;      /* that remain */
+	__u32 hint;         /* enum duckbpf_hint */
+	__u32 destroy_upon; /* DuckDB's DestroyBufferUpon: 0 block, 1 eviction, 2 unpin */
+	__u32 persistent;   /* 1: backed by a database file */
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_unpin_ctx, 96);
+
+/* DUCKBPF_UNPIN_QUEUE: what stock does: at zero readers into the eviction queue, else nothing.
+ * DUCKBPF_UNPIN_UNLOAD: free the memory now; at zero readers, for blocks that can be read again from a database file, and
+ * for those that stock destroys at this moment (destroy_upon 2).
+ * DUCKBPF_UNPIN_PURGE: with either, sweep dead entries out of the block's eviction queue afterwards. */
+#define DUCKBPF_UNPIN_QUEUE DUCKBPF_DECIDED
+#define DUCKBPF_UNPIN_UNLOAD (DUCKBPF_DECIDED | (1ULL << 1))
+#define DUCKBPF_UNPIN_PURGE (1ULL << 2)
+#define DUCKBPF_UNPIN_BITS 0x7ULL
+
+#endif

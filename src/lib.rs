@@ -1,0 +1,1 @@
+//! See this folder's README.

@@ -1,0 +1,44 @@
+//! `cargo xtask ...`: the one entry for people and CI. Each command lives in a module of its own.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod extension;
+mod graft;
+mod programs;
+mod test;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Every command that people and CI run")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compile the patched units of DuckDB into the graft
+    Graft(graft::Args),
+    /// Compile extensions-c/*/program.bpf.c into target/bpf/
+    Programs(programs::Args),
+    /// Build the loadable extension, with the graft inside, and install it where LOAD finds it
+    Extension(extension::Args),
+    /// Run every check: fmt, clippy, Rust, SQL and Python tests
+    Test(test::Args),
+    /// Measure
+    Bench(bench::Args),
+    /// Everything once, from nothing: build, SF1, the comparison, a live swap
+    Demo(bench::DemoArgs),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Graft(args) => graft::run(args),
+        Command::Programs(args) => programs::run(args),
+        Command::Extension(args) => extension::run(args),
+        Command::Test(args) => test::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Demo(args) => bench::demo(args),
+    }
+}
