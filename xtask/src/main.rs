@@ -6,12 +6,19 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod extension;
 mod graft;
+mod paths;
+mod process;
 mod programs;
+mod system;
 mod test;
+mod venv;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Every command that people and CI run")]
 struct Cli {
+    /// Install missing system packages (as root on Debian); CI=true means the same
+    #[arg(long, global = true)]
+    yes: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -32,8 +39,21 @@ enum Command {
     Demo(bench::DemoArgs),
 }
 
+impl Command {
+    fn needs(&self) -> &'static [system::Package] {
+        match self {
+            Command::Graft(_) | Command::Programs(_) => &[system::Package::Clang, system::Package::Lld],
+            Command::Extension(_) => system::COMPILERS,
+            Command::Test(_) | Command::Bench(_) | Command::Demo(_) => system::ALL,
+        }
+    }
+}
+
 fn main() -> Result<()> {
-    match Cli::parse().command {
+    let cli = Cli::parse();
+    let may_install = cli.yes || std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1");
+    system::require(cli.command.needs(), may_install)?;
+    match cli.command {
         Command::Graft(args) => graft::run(args),
         Command::Programs(args) => programs::run(args),
         Command::Extension(args) => extension::run(args),
