@@ -31,6 +31,8 @@ enum Command {
     Programs(programs::Args),
     /// Build the loadable extension, with the graft inside, and install it where LOAD finds it
     Extension(extension::Args),
+    /// Make target/venv: the official DuckDB wheel and what tests and measurements need beside it
+    Venv,
     /// Run every check: fmt, clippy, Rust, SQL and Python tests
     Test(test::Args),
     /// Measure
@@ -44,6 +46,7 @@ impl Command {
         match self {
             Command::Graft(_) | Command::Programs(_) => &[system::Package::Clang, system::Package::Lld],
             Command::Extension(_) => system::COMPILERS,
+            Command::Venv => &[system::Package::PythonVenv],
             Command::Test(_) | Command::Bench(_) | Command::Demo(_) => system::ALL,
         }
     }
@@ -57,6 +60,7 @@ fn main() -> Result<()> {
         Command::Graft(args) => graft::run(args),
         Command::Programs(args) => programs::run(args),
         Command::Extension(args) => extension::run(args),
+        Command::Venv => venv::Venv::ensure().map(|venv| println!("{}", venv.python().display())),
         Command::Test(args) => test::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => bench::demo(args),

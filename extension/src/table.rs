@@ -1,0 +1,173 @@
+//! Table functions whose rows are made in one go when the query starts to run.
+//!
+//! Not when it is bound: EXPLAIN and PREPARE bind too, and some of these functions change what is attached.
+
+use crate::guard::guard;
+use duckdb_neo::bind_arguments::BindArgument;
+use duckdb_neo::connection::{Context, FFILink};
+use duckdb_neo::data_chunk::DataChunkRef;
+use duckdb_neo::extension::Extension;
+use duckdb_neo::logical_type::LogicalType;
+use duckdb_neo::signature::{FunctionDocumentationBuilder, SignatureBuilder};
+use duckdb_neo::table_function::{
+    BindFunctionHandle, ExecColumnInfo, InitColumnData, TableFunctionBuilder, TableFunctionCallbacks,
+};
+use duckdb_neo::types::MapValue;
+use duckdb_neo::value::Value;
+use duckdb_neo::vector::Unknown;
+use duckdb_neo::{DuckDBType, Error, Result, ToValue};
+use std::sync::Mutex;
+use std::vec::IntoIter;
+
+/// A value in a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    Text(Option<String>),
+    Number(Option<u64>),
+    Counts(Vec<(String, u64)>),
+}
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// VARCHAR
+    Text,
+    /// UBIGINT
+    Number,
+    /// MAP(VARCHAR, UBIGINT)
+    Counts,
+}
+
+pub type Row = Vec<Cell>;
+
+/// A table function.
+pub trait Table: Send + Sync + 'static {
+    /// What the arguments of a call mean.
+    type Arguments: Send + Sync + 'static;
+
+    const NAME: &'static str;
+    const DESCRIPTION: &'static str;
+    const EXAMPLE: &'static str;
+    const COLUMNS: &'static [(&'static str, Kind)];
+
+    fn signature() -> SignatureBuilder {
+        SignatureBuilder::new()
+    }
+
+    /// Reads the arguments, in the signature's order.
+    fn arguments(arguments: &[BindArgument]) -> Result<Self::Arguments>;
+
+    /// Does what the function is for. Called once for a query that runs.
+    fn rows(arguments: &Self::Arguments, context: &Context) -> Result<Vec<Row>>;
+}
+
+/// Registers a table function.
+pub fn register<T: Table>(extension: &Extension, table: T) -> Result<()> {
+    let documentation =
+        FunctionDocumentationBuilder::new().description(T::DESCRIPTION).add_example("", T::EXAMPLE).add_category("hooks");
+    TableFunctionBuilder::new(T::NAME, T::signature().documentation(documentation), Adapter(table)).register(extension)
+}
+
+struct Adapter<T>(T);
+
+impl<T: Table> TableFunctionCallbacks for Adapter<T> {
+    type BindData = T::Arguments;
+    type LocalState = ();
+    /// The rows that were not given out yet; `None` until the function has run.
+    type GlobalState = Mutex<Option<IntoIter<Row>>>;
+
+    fn bind(
+        &self,
+        context: &Context,
+        arguments: Vec<BindArgument>,
+        output: BindFunctionHandle<'_>,
+    ) -> Result<Self::BindData> {
+        guard(|| {
+            for (name, kind) in T::COLUMNS {
+                output.add_result_column(name, &kind.logical_type(context)?)?;
+            }
+            T::arguments(&arguments)
+        })
+    }
+
+    fn init_global_state(
+        &self,
+        _arguments: &Self::BindData,
+        _context: &Context,
+        _columns: InitColumnData<'_>,
+    ) -> Result<(Option<Self::GlobalState>, Option<usize>)> {
+        Ok((Some(Mutex::new(None)), Some(1)))
+    }
+
+    fn exec(
+        &self,
+        arguments: &Self::BindData,
+        remaining: Option<&Self::GlobalState>,
+        _local: Option<&mut Self::LocalState>,
+        context: &Context,
+        output: DataChunkRef<'_>,
+        _columns: ExecColumnInfo<'_>,
+    ) -> Result<()> {
+        guard(|| {
+            let remaining = remaining.ok_or_else(|| Error::api_error("a table function without its state"))?;
+            let mut remaining =
+                remaining.lock().map_err(|_| Error::api_error("this query has failed before; run it again"))?;
+            if remaining.is_none() {
+                *remaining = Some(T::rows(arguments, context)?.into_iter());
+            }
+            let rows = remaining.iter_mut().flatten();
+            write(rows, context, output)
+        })
+    }
+}
+
+/// Moves as many rows into the chunk as it holds.
+fn write(rows: impl Iterator<Item = Row>, context: &Context, mut output: DataChunkRef<'_>) -> Result<()> {
+    let batch: Vec<Row> = rows.take(output.capacity()?).collect();
+    for column in 0..output.col_count() {
+        let mut vector = output.get_vector_at_mut::<Unknown>(column)?;
+        vector.set_size(batch.len())?;
+        for (index, row) in batch.iter().enumerate() {
+            vector.write_value_slow(index, row[column].value(context)?)?;
+        }
+    }
+    Ok(())
+}
+
+impl Kind {
+    fn logical_type(self, context: &Context) -> Result<LogicalType> {
+        match self {
+            Kind::Text => String::logical_type(context),
+            Kind::Number => u64::logical_type(context),
+            Kind::Counts => MapValue::<String, u64>::logical_type(context),
+        }
+    }
+}
+
+impl ToValue for Cell {
+    fn value<C: FFILink + ?Sized>(&self, link: &C) -> Result<Value> {
+        match self {
+            Cell::Text(text) => text.value(link),
+            Cell::Number(number) => number.value(link),
+            Cell::Counts(counts) => counts.iter().cloned().collect::<MapValue<String, u64>>().value(link),
+        }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Cell::Text(Some(text))
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Cell::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<u64> for Cell {
+    fn from(number: u64) -> Self {
+        Cell::Number(Some(number))
+    }
+}
