@@ -1,0 +1,116 @@
+//! Links the graft.
+//!
+//! It exports the functions that its units define with external linkage (they replace the host's), their data (so that the
+//! loader can be made to use the host's), and `duckdb_hookpoints_v1`; everything else is local. Inside the graft, functions
+//! are bound to the graft's. All that it lacks it takes from the host: it needs exactly one library with DuckDB in it,
+//! under a placeholder for a name that crate duckbpf-graft overwrites with the path of the host it finds.
+
+use crate::compile::{CLANG, Objects};
+use crate::{Layout, read, write};
+use anyhow::{Context, Result, bail};
+use object::{Object, ObjectSymbol, SymbolKind, SymbolScope};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The placeholder starts so; crate duckbpf-graft looks for it.
+const PLACEHOLDER: &str = "duckbpf-graft-host:";
+/// Room for a path, and its end.
+const PLACEHOLDER_BYTES: usize = 1023;
+const ENTRY: &str = "duckdb_hookpoints_v1";
+
+/// What was built; `target/graft/manifest.json`.
+#[derive(Serialize, Deserialize)]
+pub struct Manifest {
+    /// The series it was built from, as `duckbpf_host.series` says it.
+    pub series: String,
+    /// DuckDB's units in it.
+    pub units: Vec<PathBuf>,
+    /// Functions that replace the host's.
+    pub redirected: usize,
+    /// Bytes of the image.
+    pub size: u64,
+}
+
+/// Links `duckbpf-graft.so` (stripped), `duckbpf-graft.so.debug` (not) and describes them in `manifest.json`.
+pub fn link(layout: &Layout, series: &str, units: &BTreeSet<PathBuf>, objects: &Objects) -> Result<Manifest> {
+    let exports = Exports::of(&objects.units)?;
+    let path = |name: &str| layout.output.join(name);
+    write(&path("exports.map"), exports.version_script().as_bytes())?;
+    let (stub, full, image) = (path("host-stub.so"), path("duckbpf-graft.so.debug"), path("duckbpf-graft.so"));
+    make_stub(&stub)?;
+    let script = path("exports.map");
+    run(clang()
+        .args(["-Wl,-Bsymbolic-functions", "-Wl,-z,now", "-Wl,--build-id"])
+        .arg(format!("-Wl,--version-script={}", script.display()))
+        .args(&objects.units)
+        .args(&objects.shim)
+        .args([Path::new("-Wl,--no-as-needed"), &stub, Path::new("-Wl,--as-needed"), Path::new("-o"), &full]))?;
+    let staged = path("duckbpf-graft.so.new");
+    run(Command::new("strip").arg("--strip-all").arg(&full).arg("-o").arg(&staged))?;
+    std::fs::rename(&staged, &image).with_context(|| format!("writing {}", image.display()))?;
+    let size = std::fs::metadata(&image).with_context(|| format!("reading {}", image.display()))?.len();
+    let manifest = Manifest {
+        series: series.into(),
+        units: units.iter().cloned().collect(),
+        redirected: exports.functions.len(),
+        size,
+    };
+    write(&path("manifest.json"), &serde_json::to_vec_pretty(&manifest)?)?;
+    Ok(manifest)
+}
+
+#[derive(Default)]
+struct Exports {
+    functions: BTreeSet<String>,
+    data: BTreeSet<String>,
+}
+
+impl Exports {
+    fn of(objects: &[PathBuf]) -> Result<Self> {
+        let mut exports = Self::default();
+        for path in objects {
+            let bytes = read(path)?;
+            let file = object::File::parse(&*bytes).with_context(|| format!("reading {}", path.display()))?;
+            for symbol in
+                file.symbols().filter(|symbol| symbol.is_definition() && symbol.scope() == SymbolScope::Dynamic)
+            {
+                let name = symbol.name().with_context(|| format!("reading {}", path.display()))?.to_owned();
+                match symbol.kind() {
+                    // Weak functions are inline ones and templates: every unit of the host has its own copy.
+                    SymbolKind::Text if !symbol.is_weak() => exports.functions.insert(name),
+                    SymbolKind::Data | SymbolKind::Tls | SymbolKind::Unknown => exports.data.insert(name),
+                    _ => false,
+                };
+            }
+        }
+        Ok(exports)
+    }
+
+    fn version_script(&self) -> String {
+        let names: String = self.functions.iter().chain(&self.data).map(|name| format!("  \"{name}\";\n")).collect();
+        format!("{{\nglobal:\n  \"{ENTRY}\";\n{names}local:\n  *;\n}};\n")
+    }
+}
+
+/// An empty library whose name is the placeholder.
+fn make_stub(stub: &Path) -> Result<()> {
+    let name = format!("{PLACEHOLDER:/<width$}", width = PLACEHOLDER_BYTES);
+    run(clang().args(["-nostdlib", "-x", "c", "/dev/null"]).arg(format!("-Wl,-soname,{name}")).arg("-o").arg(stub))
+}
+
+fn clang() -> Command {
+    let mut command = Command::new(CLANG);
+    command.args(["-shared", "-fuse-ld=lld"]);
+    command
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("running {program}"))?;
+    if !output.status.success() {
+        bail!("linking the graft failed\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(())
+}
