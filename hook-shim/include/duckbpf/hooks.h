@@ -158,9 +158,9 @@ DUCKBPF_ASSERT_SIZE(duckbpf_execute_forever_ctx, 88);
 
 #define DUCKBPF_EXECUTE_PARTIAL (1ULL << 1)     /* run part of the task, then put it back; else run it whole */
 #define DUCKBPF_EXECUTE_ASYNC_FIRST (1ULL << 2) /* look into the async queue before the regular one; regular workers */
-#define DUCKBPF_EXECUTE_FLUSH (1ULL << 3)       /* flush this thread's allocations; DUCKBPF_SITE_IDLE only */
-#define DUCKBPF_EXECUTE_MARK_IDLE (1ULL << 4)   /* tell the allocator that the thread is idle; DUCKBPF_SITE_DECAYED only */
-#define DUCKBPF_EXECUTE_WAIT_US(us) ((__u64)(us) << 32) /* wait first, at most 10,000 us; worker and client */
+#define DUCKBPF_EXECUTE_FLUSH (1ULL << 3)       /* flush this thread's allocations; not for a client */
+#define DUCKBPF_EXECUTE_MARK_IDLE (1ULL << 4)   /* tell the allocator that the thread is idle; IDLE and DECAYED */
+#define DUCKBPF_EXECUTE_WAIT_US(us) ((__u64)(us) << 32) /* wait first, at most 10,000 us; WORKER and CLIENT */
 #define DUCKBPF_EXECUTE_WAIT(decision) ((decision) >> 32)
 #define DUCKBPF_EXECUTE_WAIT_MAX_US 10000ULL
 #define DUCKBPF_EXECUTE_FLAGS 0x1fULL

@@ -1,0 +1,160 @@
+//! How this side calls a program: thread states, the epoch protocol, counters. Private to hook-shim.
+#pragma once
+
+#include "duckbpf/abi.h"
+
+#include <atomic>
+#include <cstdint>
+
+namespace duckbpf {
+
+//! A counter that one thread writes and any thread reads
+class Counter {
+public:
+	void Add(uint64_t n) {
+		value.store(value.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+	}
+	uint64_t Get() const {
+		return value.load(std::memory_order_relaxed);
+	}
+
+private:
+	std::atomic<uint64_t> value {0};
+};
+
+struct Counters {
+	Counter calls;
+	Counter applied;
+	Counter refused[DUCKBPF_REFUSAL_COUNT];
+	Counter keys;
+	Counter timed_calls;
+	Counter timed_ns;
+};
+
+//! Everything that belongs to one thread. States are never freed; a dead thread's state, with its counts, goes to the next
+//! new thread.
+struct alignas(64) ThreadState {
+	//! Odd while the thread is inside a program, see Synchronize() in shim.cpp
+	std::atomic<uint64_t> epoch {0};
+	std::atomic<bool> taken {false};
+	ThreadState *next = nullptr;
+	uint32_t index = 0;
+	bool helper_failed = false;
+	bool in_worker_loop = false;
+	bool skip_first_wait = false;
+	bool takes_partial = false;
+	uint32_t prefetching = 0;
+	uint32_t task_depth = 0;
+	uint32_t tick = 0;
+	//! Whose work the thread does
+	duckbpf_origin origin {};
+	uint64_t query_start_ns = 0;
+	//! And whose task it ran last
+	duckbpf_origin last_task_origin {};
+	uint64_t last_task_start_ns = 0;
+	Counters counters[DUCKBPF_HOOK_COUNT];
+};
+
+//! The calling thread's state; one that is inside a program for good when the thread is about to exit
+ThreadState &Thread();
+uint64_t NowNs();
+
+//! The set in force; null while detached. Read it inside an epoch only.
+extern std::atomic<const duckbpf_set *> published;
+extern std::atomic<bool> sampling;
+//! membarrier is missing: readers fence themselves
+extern bool readers_fence;
+
+//! Being inside a program, on this thread. Entered() is false when the thread is inside one already.
+class Epoch {
+public:
+	explicit Epoch(ThreadState &thread) : thread(thread), number(thread.epoch.load(std::memory_order_relaxed)) {
+		if (number & 1) {
+			return;
+		}
+		// Relaxed: the publisher's membarrier orders this store before the load of the set below, or makes that
+		// load see the new set. The signal fence keeps the compiler from exchanging them.
+		thread.epoch.store(number + 1, std::memory_order_relaxed);
+		std::atomic_signal_fence(std::memory_order_seq_cst);
+		if (__builtin_expect(readers_fence, 0)) {
+			std::atomic_thread_fence(std::memory_order_seq_cst);
+		}
+	}
+	~Epoch() {
+		if (Entered()) {
+			// Release: what the program did happens before its memory is given back.
+			thread.epoch.store(number + 2, std::memory_order_release);
+		}
+	}
+	Epoch(const Epoch &) = delete;
+	Epoch &operator=(const Epoch &) = delete;
+
+	bool Entered() const {
+		return !(number & 1);
+	}
+	//! The program in force, or null
+	const duckbpf_program *Program(duckbpf_hook hook) const {
+		// Acquire: pairs with the release in Publish, so that the set's content is seen.
+		auto set = published.load(std::memory_order_acquire);
+		return set ? set->programs[hook] : nullptr;
+	}
+
+private:
+	ThreadState &thread;
+	const uint64_t number;
+};
+
+//! One call of the program of a hook. Has() is false when there is none: then everything is stock.
+class ProgramCall {
+public:
+	explicit ProgramCall(duckbpf_hook hook)
+	    : thread(Thread()), hook(hook), epoch(thread), program(epoch.Entered() ? epoch.Program(hook) : nullptr) {
+	}
+
+	bool Has() const {
+		return program != nullptr;
+	}
+	const duckbpf_origin &Origin() const {
+		return thread.origin;
+	}
+	//! Runs the program. What it returns is not to be trusted; 0 when a helper failed.
+	template <class CTX>
+	uint64_t Run(CTX &ctx) {
+		auto &counters = thread.counters[hook];
+		counters.calls.Add(1);
+		uint64_t decision;
+		if (__builtin_expect(sampling.load(std::memory_order_relaxed), 0) && (++thread.tick & 63) == 0) {
+			const auto begin = NowNs();
+			decision = program->entry(&ctx);
+			counters.timed_ns.Add(NowNs() - begin);
+			counters.timed_calls.Add(1);
+		} else {
+			decision = program->entry(&ctx);
+		}
+		if (__builtin_expect(thread.helper_failed, 0)) {
+			thread.helper_failed = false;
+			Refuse(DUCKBPF_REFUSED_HELPER_FAILED);
+			return 0;
+		}
+		return decision;
+	}
+	void Apply() {
+		thread.counters[hook].applied.Add(1);
+	}
+	void Refuse(duckbpf_refusal reason) {
+		thread.counters[hook].refused[reason].Add(1);
+	}
+
+private:
+	ThreadState &thread;
+	const duckbpf_hook hook;
+	const Epoch epoch;
+	const duckbpf_program *const program;
+};
+
+//! The load hook has lost its program and no thread is inside the old one: its hints are void (memory.cpp)
+void DropHints();
+//! The last query let go of a hash program that is no longer published (shim.cpp)
+void ProgramUnpinned();
+
+} // namespace duckbpf

@@ -1,0 +1,254 @@
+//! Whose work a thread does: queries by their ClientContext, databases by their DatabaseInstance, and the thread-local ids
+//! that ride into every context.
+//!
+//! A query's entry lives from BeginQuery to EndQuery and holds what was fixed at its begin: its ids, its start and the hash
+//! program. Lookups are lock-free; they happen per task and per vector. An entry is only looked up by threads that work for
+//! the query, hence while it exists.
+
+#include "identity.hpp"
+
+#include "call.hpp"
+#include "duckbpf/host.hpp"
+#include "numbers.hpp"
+
+#include "duckdb/main/client_context.hpp"
+#include "duckdb/main/database.hpp"
+#include "duckdb/transaction/transaction_context.hpp"
+
+namespace duckbpf {
+
+namespace {
+
+//! Buckets of four. An entry is claimed with BUSY, filled, then shown by its key; removing it is one store, so nothing piles
+//! up. A query that finds its bucket full stays unknown: stock, which is right.
+class QueryTable {
+	static constexpr idx_t BUCKETS = 1024;
+	static constexpr idx_t WAYS = 4;
+	static constexpr uintptr_t BUSY = 1;
+
+	struct Slot {
+		std::atomic<uintptr_t> key {0};
+		QueryEntry entry;
+	};
+
+public:
+	QueryEntry *Find(const duckdb::ClientContext &context) {
+		auto slot = FindSlot(context);
+		return slot ? &slot->entry : nullptr;
+	}
+	bool Insert(const duckdb::ClientContext &context, const QueryEntry &entry) {
+		auto bucket = Bucket(context);
+		for (idx_t way = 0; way < WAYS; way++) {
+			uintptr_t expected = 0;
+			if (bucket[way].key.compare_exchange_strong(expected, BUSY, std::memory_order_acquire)) {
+				bucket[way].entry = entry;
+				bucket[way].key.store(Key(context), std::memory_order_release);
+				return true;
+			}
+		}
+		return false;
+	}
+	bool Remove(const duckdb::ClientContext &context, QueryEntry &removed) {
+		auto slot = FindSlot(context);
+		if (!slot) {
+			return false;
+		}
+		removed = slot->entry;
+		slot->key.store(0, std::memory_order_release);
+		return true;
+	}
+
+private:
+	static uintptr_t Key(const duckdb::ClientContext &context) {
+		return reinterpret_cast<uintptr_t>(&context);
+	}
+	Slot *Bucket(const duckdb::ClientContext &context) {
+		return slots[(Key(context) * 0x9e3779b97f4a7c15ULL) >> 54];
+	}
+	Slot *FindSlot(const duckdb::ClientContext &context) {
+		auto bucket = Bucket(context);
+		for (idx_t way = 0; way < WAYS; way++) {
+			if (bucket[way].key.load(std::memory_order_acquire) == Key(context)) {
+				return &bucket[way];
+			}
+		}
+		return nullptr;
+	}
+
+	static_assert(BUCKETS == 1ULL << (64 - 54), "the shift in Bucket must match");
+	Slot slots[BUCKETS][WAYS];
+};
+
+QueryTable queries;
+std::atomic<idx_t> active_queries {0};
+Numbers databases;
+
+duckbpf_program *PinHashProgram() {
+	if (!Attached(DUCKBPF_HOOK_HASH)) {
+		return nullptr;
+	}
+	const Epoch epoch(Thread());
+	auto program = epoch.Entered() ? const_cast<duckbpf_program *>(epoch.Program(DUCKBPF_HOOK_HASH)) : nullptr;
+	if (program) {
+		// Inside the epoch: whoever retires the program sees the pin once Synchronize() returned.
+		__atomic_fetch_add(&program->pins, 1, __ATOMIC_SEQ_CST);
+	}
+	return program;
+}
+
+void Unpin(duckbpf_program *program) {
+	if (program && __atomic_sub_fetch(&program->pins, 1, __ATOMIC_SEQ_CST) == 0 &&
+	    gate[DUCKBPF_HOOK_HASH].load(std::memory_order_relaxed) != program) {
+		ProgramUnpinned();
+	}
+}
+
+//! A thread inside a program, or one that is about to exit, keeps its identity
+bool MayRename(const ThreadState &thread) {
+	return !(thread.epoch.load(std::memory_order_relaxed) & 1);
+}
+
+void Enter(ThreadState &thread, duckdb::ClientContext &context) {
+	auto entry = queries.Find(context);
+	const auto thread_index = thread.origin.thread_index;
+	if (entry) {
+		thread.origin = entry->origin;
+		thread.query_start_ns = entry->start_ns;
+	} else {
+		thread.origin = duckbpf_origin {};
+		thread.origin.database_id = databases.Of(context.db.get());
+		thread.query_start_ns = 0;
+	}
+	thread.origin.thread_index = thread_index;
+}
+
+} // namespace
+
+QueryEntry *FindQuery(duckdb::ClientContext &context) {
+	return queries.Find(context);
+}
+
+void BeginQuery(duckdb::ClientContext &context) {
+	EndQuery(context); // a begin that threw half-way has left its entry
+	QueryEntry entry;
+	entry.origin.database_id = databases.Of(context.db.get());
+	entry.origin.connection_id = context.GetConnectionId();
+	entry.origin.query_id = context.transaction.GetActiveQuery();
+	entry.start_ns = NowNs();
+	entry.hash = PinHashProgram();
+	if (queries.Insert(context, entry)) {
+		active_queries.fetch_add(1, std::memory_order_relaxed);
+	} else {
+		Unpin(entry.hash);
+	}
+}
+
+void NextStatement(duckdb::ClientContext &context) {
+	if (auto entry = queries.Find(context)) {
+		entry->origin.query_id = context.transaction.GetActiveQuery();
+	}
+}
+
+void EndQuery(duckdb::ClientContext &context) {
+	QueryEntry entry;
+	if (!queries.Remove(context, entry)) {
+		return;
+	}
+	active_queries.fetch_sub(1, std::memory_order_relaxed);
+	if (entry.hash) {
+		UnbindFilters(context);
+		Unpin(entry.hash);
+	}
+}
+
+idx_t ActiveQueries() {
+	return active_queries.load(std::memory_order_relaxed);
+}
+
+void ForgetDatabase(duckdb::DatabaseInstance &db) {
+	databases.Forget(&db);
+}
+
+QueryScope::QueryScope(duckdb::ClientContext &context) {
+	auto &thread = Thread();
+	previous = thread.origin;
+	previous_start = thread.query_start_ns;
+	if (MayRename(thread)) {
+		Enter(thread, context);
+	}
+}
+
+QueryScope::~QueryScope() {
+	auto &thread = Thread();
+	if (MayRename(thread)) {
+		thread.origin = previous;
+		thread.query_start_ns = previous_start;
+	}
+}
+
+TaskScope::TaskScope(duckdb::ClientContext *context) {
+	auto &thread = Thread();
+	previous = thread.origin;
+	previous_start = thread.query_start_ns;
+	if (!MayRename(thread)) {
+		return;
+	}
+	thread.task_depth++;
+	if (context) {
+		Enter(thread, *context);
+	} else {
+		// Work without a query, a checkpoint's: of this database still, of no query.
+		thread.origin.connection_id = 0;
+		thread.origin.query_id = 0;
+		thread.query_start_ns = 0;
+	}
+}
+
+TaskScope::~TaskScope() {
+	auto &thread = Thread();
+	if (MayRename(thread)) {
+		thread.task_depth--;
+		thread.last_task_origin = thread.origin;
+		thread.last_task_start_ns = thread.query_start_ns;
+		thread.origin = previous;
+		thread.query_start_ns = previous_start;
+	}
+}
+
+ResumeScope::ResumeScope() {
+	auto &thread = Thread();
+	previous = thread.origin;
+	previous_start = thread.query_start_ns;
+	if (MayRename(thread)) {
+		thread.origin = thread.last_task_origin;
+		thread.query_start_ns = thread.last_task_start_ns;
+	}
+}
+
+ResumeScope::~ResumeScope() {
+	auto &thread = Thread();
+	if (MayRename(thread)) {
+		thread.origin = previous;
+		thread.query_start_ns = previous_start;
+	}
+}
+
+WorkerScope::WorkerScope(duckdb::DatabaseInstance &db) {
+	auto &thread = Thread();
+	previous = thread.origin;
+	was_worker = thread.in_worker_loop;
+	if (MayRename(thread)) {
+		thread.origin.database_id = databases.Of(&db);
+		thread.in_worker_loop = true;
+	}
+}
+
+WorkerScope::~WorkerScope() {
+	auto &thread = Thread();
+	if (MayRename(thread)) {
+		thread.origin = previous;
+		thread.in_worker_loop = was_worker;
+	}
+}
+
+} // namespace duckbpf

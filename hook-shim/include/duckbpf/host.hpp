@@ -1,0 +1,229 @@
+//! duckbpf: what the patched DuckDB units call. Thin: a gate that costs one relaxed load, and functions that shim.cpp and
+//! its fellows implement. State lives beside DuckDB's objects, never in them (docs/src/design.md).
+#pragma once
+
+#include "duckbpf/abi.h"
+
+#include "duckdb/common/shared_ptr.hpp"
+#include "duckdb/common/types/vector.hpp"
+#include "duckdb/parallel/task.hpp"
+
+#include <atomic>
+
+namespace duckdb {
+class BlockHandle;
+class BlockMemory;
+class BlockManager;
+class BloomFilter;
+class BufferPool;
+class ClientContext;
+class DatabaseInstance;
+class DataChunk;
+class TaskScheduler;
+class TaskSchedulerQueue;
+struct ProducerToken;
+struct SelectionVector;
+} // namespace duckdb
+
+namespace duckbpf {
+
+using duckdb::idx_t;
+
+//! gate[hook] is non-null while a program is attached. Only ever tested: programs are taken from the published set.
+extern std::atomic<const duckbpf_program *> gate[DUCKBPF_HOOK_COUNT];
+
+inline bool Attached(duckbpf_hook hook) {
+	return __builtin_expect(gate[hook].load(std::memory_order_relaxed) != nullptr, 0);
+}
+
+//===--------------------------------------------------------------------===//
+// Identity: whose work a thread does (identity.cpp)
+//===--------------------------------------------------------------------===//
+//! The query begins: gives it its ids and pins the hash program. Without an entry (a query that began before the graft, a
+//! full table) a query is unknown and hashes as stock.
+void BeginQuery(duckdb::ClientContext &context);
+//! A statement that expands into several moves on to the next: same entry, new query id
+void NextStatement(duckdb::ClientContext &context);
+void EndQuery(duckdb::ClientContext &context);
+idx_t ActiveQueries();
+//! The database goes away: its number is not used again, should another one take its address
+void ForgetDatabase(duckdb::DatabaseInstance &db);
+
+//! The calling thread works for this query until the scope ends. Scopes nest.
+class QueryScope {
+public:
+	explicit QueryScope(duckdb::ClientContext &context);
+	~QueryScope();
+	QueryScope(const QueryScope &) = delete;
+	QueryScope &operator=(const QueryScope &) = delete;
+
+private:
+	duckbpf_origin previous;
+	uint64_t previous_start;
+};
+
+//! As QueryScope, around a task: counts the nesting depth too
+class TaskScope {
+public:
+	explicit TaskScope(duckdb::ClientContext *context);
+	~TaskScope();
+	TaskScope(const TaskScope &) = delete;
+	TaskScope &operator=(const TaskScope &) = delete;
+
+private:
+	duckbpf_origin previous;
+	uint64_t previous_start;
+};
+
+//! The calling thread puts back the task that it ran last: still that query's doing
+class ResumeScope {
+public:
+	ResumeScope();
+	~ResumeScope();
+	ResumeScope(const ResumeScope &) = delete;
+	ResumeScope &operator=(const ResumeScope &) = delete;
+
+private:
+	duckbpf_origin previous;
+	uint64_t previous_start;
+};
+
+//===--------------------------------------------------------------------===//
+// hash (hash.cpp)
+//===--------------------------------------------------------------------===//
+//! The hashes of a join or an aggregation: by the program that the context's query pinned, else stock.
+//! Same meaning as their namesakes in VectorOperations and DataChunk.
+void Hash(duckdb::ClientContext &context, const duckdb::Vector &input, duckdb::Vector &result, idx_t count);
+void Hash(duckdb::ClientContext &context, const duckdb::Vector &input, duckdb::Vector &result,
+          const duckdb::SelectionVector &sel, idx_t count);
+void CombineHash(duckdb::ClientContext &context, duckdb::Vector &hashes, const duckdb::Vector &input, idx_t count);
+void CombineHash(duckdb::ClientContext &context, duckdb::Vector &hashes, const duckdb::Vector &input,
+                 const duckdb::SelectionVector &sel, idx_t count);
+void Hash(duckdb::ClientContext &context, duckdb::DataChunk &chunk, duckdb::Vector &result);
+
+//! A bloom filter belongs to the query that initializes it; whoever probes it has no context at hand
+void BindFilter(duckdb::ClientContext &context, const duckdb::BloomFilter &filter);
+//! Whether the filter holds hashes that stock's Hash<T> does not make
+bool FilterIsHooked(const duckdb::BloomFilter &filter);
+void FilterHash(const duckdb::BloomFilter &filter, const duckdb::Vector &input, duckdb::Vector &result, idx_t count);
+void FilterHash(const duckdb::BloomFilter &filter, const duckdb::Vector &input, duckdb::Vector &result,
+                const duckdb::SelectionVector &sel, idx_t count);
+
+//===--------------------------------------------------------------------===//
+// schedule_task and execute_forever (tasks.cpp)
+//===--------------------------------------------------------------------===//
+struct Placement {
+	uint8_t pool;
+	uint8_t klass;
+};
+//! Where n_tasks tasks go that stock would put into `pool`
+Placement PlaceTasks(duckdb::TaskScheduler &scheduler, duckdb::ProducerToken &token, idx_t n_tasks, uint8_t pool);
+
+//! Classes 1 to 7 of a queue wait beside it. Nothing is there while side_tasks is 0.
+extern std::atomic<idx_t> side_tasks;
+inline bool SideTasksWait() {
+	return __builtin_expect(side_tasks.load(std::memory_order_relaxed) != 0, 0);
+}
+//! All tasks enter, and are moved out of the vector, or, when it throws, none. The caller holds the producer's lock.
+void SideEnqueue(duckdb::TaskSchedulerQueue &queue, duckdb::ProducerToken &token,
+                 duckdb::vector<duckdb::shared_ptr<duckdb::Task>> &tasks, uint8_t klass);
+//! Every 16th call takes the oldest waiting task; other calls take none
+bool SideDequeueOverdue(duckdb::TaskSchedulerQueue &queue, duckdb::shared_ptr<duckdb::Task> &task);
+//! The first task of the lowest class that is not empty; of one producer when given
+bool SideDequeue(duckdb::TaskSchedulerQueue &queue, duckdb::shared_ptr<duckdb::Task> &task,
+                 duckdb::ProducerToken *token = nullptr);
+idx_t SideCount(const duckdb::TaskSchedulerQueue &queue, const duckdb::ProducerToken &token);
+void SideForget(const duckdb::TaskSchedulerQueue &queue);
+void SideForget(const duckdb::ProducerToken &token);
+
+//! What a thread does before it runs a task. The default is stock's behaviour.
+struct Step {
+	bool partial;
+	bool async_first = false;
+	bool flush = false;
+	bool mark_idle = false;
+	uint32_t wait_us = 0;
+};
+//! One iteration of a worker, or one slice of a client
+struct LoopState {
+	duckbpf_site site;
+	uint8_t pool;
+	bool flush_supported;
+	bool partial;
+	idx_t queue_length_regular;
+	idx_t queue_length_async;
+	idx_t flush_threshold;
+	int64_t decay_delay;
+};
+Step DecideStep(const LoopState &state);
+//! A client's own thread is about to run a slice of its query: waits if it is told to, a wait that interrupts and errors
+//! end, and returns the mode
+duckdb::TaskExecutionMode BeforeClientSlice(duckdb::ClientContext &context);
+
+//! The calling thread is a worker of the database until the scope ends
+class WorkerScope {
+public:
+	explicit WorkerScope(duckdb::DatabaseInstance &db);
+	~WorkerScope();
+
+private:
+	duckbpf_origin previous;
+	bool was_worker;
+};
+//! Whether the calling thread runs this side's worker loop; false for workers that the host launched before the graft
+bool InWorkerLoop();
+//! Says that the signal which woke this thread is consumed: the next worker loop skips its first wait
+void SkipFirstWait();
+bool TakeSkipFirstWait();
+//! The mode in which the worker runs the task that it takes next
+void SetPartial(bool partial);
+bool TakesPartial();
+//! Whether the calling thread may be held up: not inside another task
+bool MayWait();
+
+//===--------------------------------------------------------------------===//
+// load, unpin, update_used_memory, allocate_new_block (memory.cpp)
+//===--------------------------------------------------------------------===//
+//! Under the block's lock
+void OnLoad(duckdb::BlockHandle &block, bool hit);
+
+//! How many blocks carry a hint; 0 unless a load program is attached
+extern std::atomic<idx_t> hints;
+inline bool HintsInForce() {
+	return __builtin_expect(hints.load(std::memory_order_relaxed) != 0, 0);
+}
+inline bool UnpinDecided() {
+	return Attached(DUCKBPF_HOOK_UNPIN) || HintsInForce();
+}
+struct UnpinAction {
+	bool unload = false;
+	bool purge = false;
+};
+//! Under the block's lock, after its reader count went down
+UnpinAction OnUnpin(duckdb::BlockHandle &block, int32_t readers);
+//! While alive, unpins of this thread are stock: what was just prefetched is not to be dropped
+class PrefetchScope {
+public:
+	PrefetchScope();
+	~PrefetchScope();
+};
+//! The block's memory goes away
+void ForgetBlock(const duckdb::BlockMemory &memory);
+bool IsKept(const duckdb::BlockMemory &memory);
+//! How many kept blocks one search for a victim may pass over in a queue with this many live entries
+idx_t KeptBudget(idx_t live_entries);
+//! The block manager is new: its file gets a number of its own
+void RegisterFile(const duckdb::BlockManager &manager);
+
+void OnUpdateUsedMemory(const duckdb::BufferPool &pool, uint32_t tag, int64_t delta);
+
+struct ArenaGrowth {
+	idx_t min_size;
+	idx_t initial_capacity;
+	idx_t previous_capacity;
+	idx_t total_allocated;
+	idx_t max_capacity;
+};
+idx_t DecideCapacity(const ArenaGrowth &growth, idx_t stock);
+
+} // namespace duckbpf

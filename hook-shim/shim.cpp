@@ -1,0 +1,234 @@
+//! duckbpf, the engine's side: the table that duckdb_hookpoints_v1() returns, publication of sets, reclaim, thread states.
+//! What happens at each hookpoint is in hash.cpp, tasks.cpp and memory.cpp; who works for which query in identity.cpp.
+
+#include "call.hpp"
+#include "duckbpf/host.hpp"
+
+#include <linux/membarrier.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <mutex>
+#include <new>
+
+#ifndef DUCKBPF_CARRIER
+#define DUCKBPF_CARRIER DUCKBPF_CARRIER_GRAFT
+#endif
+#ifndef DUCKBPF_SERIES
+#error "DUCKBPF_SERIES must hold the hash of the patch series"
+#endif
+#ifndef DUCKDB_VERSION
+#error "DUCKDB_VERSION must be defined"
+#endif
+
+namespace duckbpf {
+
+std::atomic<const duckbpf_program *> gate[DUCKBPF_HOOK_COUNT];
+std::atomic<const duckbpf_set *> published;
+std::atomic<bool> sampling;
+bool readers_fence = false;
+
+namespace {
+
+std::atomic<ThreadState *> threads {nullptr};
+std::atomic<uint32_t> thread_count {0};
+std::atomic<const duckbpf_runtime *> registered {nullptr};
+std::atomic<bool> forked {false};
+
+//! Handed to threads that have given their own state back: its epoch is odd for good, so that every hookpoint is stock
+struct ExitingState : ThreadState {
+	ExitingState() {
+		epoch = 1;
+	}
+} exiting;
+
+//! Initial-exec: a hookpoint finds its state with one load. It takes 8 bytes of the loader's surplus of static TLS.
+__attribute__((tls_model("initial-exec"))) thread_local ThreadState *current = nullptr;
+
+struct GiveBack {
+	~GiveBack() {
+		auto state = current;
+		current = &exiting;
+		if (state && state != &exiting) {
+			state->taken.store(false, std::memory_order_release);
+		}
+	}
+};
+
+ThreadState *TakeState() {
+	for (auto state = threads.load(std::memory_order_acquire); state; state = state->next) {
+		bool expected = false;
+		if (state->taken.compare_exchange_strong(expected, true, std::memory_order_acquire)) {
+			return state;
+		}
+	}
+	auto state = new (std::nothrow) ThreadState();
+	if (!state) {
+		return nullptr;
+	}
+	state->taken.store(true, std::memory_order_relaxed);
+	state->index = thread_count.fetch_add(1, std::memory_order_relaxed);
+	auto head = threads.load(std::memory_order_relaxed);
+	do {
+		state->next = head;
+	} while (!threads.compare_exchange_weak(head, state, std::memory_order_release, std::memory_order_relaxed));
+	return state;
+}
+
+__attribute__((noinline)) ThreadState &FirstUse() {
+	static thread_local GiveBack give_back;
+	auto state = TakeState();
+	if (!state) {
+		return exiting;
+	}
+	(void)&give_back;
+	state->origin = duckbpf_origin {};
+	state->origin.thread_index = state->index;
+	state->query_start_ns = 0;
+	state->in_worker_loop = false;
+	state->skip_first_wait = false;
+	state->takes_partial = false;
+	state->prefetching = 0;
+	state->task_depth = 0;
+	current = state;
+	return *state;
+}
+
+int Membarrier(int command) {
+	return static_cast<int>(syscall(SYS_membarrier, command, 0, 0));
+}
+
+//! After fork only the calling thread lives on: no hook runs in the child, ever
+void DetachChild() {
+	forked.store(true, std::memory_order_relaxed);
+	for (auto &slot : gate) {
+		slot.store(nullptr, std::memory_order_relaxed);
+	}
+	published.store(nullptr, std::memory_order_relaxed);
+	hints.store(0, std::memory_order_relaxed);
+}
+
+void Prepare() {
+	static std::once_flag once;
+	std::call_once(once, [] {
+		readers_fence = Membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) != 0;
+		pthread_atfork(nullptr, nullptr, DetachChild);
+	});
+}
+
+int RegisterRuntime(const duckbpf_runtime *runtime) {
+	if (!runtime || runtime->version != DUCKBPF_HOST_VERSION) {
+		return DUCKBPF_ERROR_VERSION;
+	}
+	Prepare();
+	const duckbpf_runtime *expected = nullptr;
+	if (registered.compare_exchange_strong(expected, runtime) || expected == runtime) {
+		return DUCKBPF_OK;
+	}
+	return DUCKBPF_ERROR_BUSY;
+}
+
+int Publish(const duckbpf_set *set) {
+	if (forked.load(std::memory_order_relaxed)) {
+		return DUCKBPF_ERROR_FORKED;
+	}
+	// Release: whoever sees the pointer sees the set. The gates follow; a hookpoint that finds its gate open too early or
+	// too late takes the program, or its absence, from the set.
+	published.store(set, std::memory_order_release);
+	for (int hook = 0; hook < DUCKBPF_HOOK_COUNT; hook++) {
+		gate[hook].store(set ? set->programs[hook] : nullptr, std::memory_order_relaxed);
+	}
+	return DUCKBPF_OK;
+}
+
+//! Waits until no thread is inside a program that it took from an older set. The barrier splits every thread's life in two:
+//! who set its epoch before it is seen odd here and waited for; who sets it later loads the new set.
+void Synchronize() {
+	if (readers_fence || Membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0) {
+		std::atomic_thread_fence(std::memory_order_seq_cst);
+	}
+	auto own = current;
+	for (auto state = threads.load(std::memory_order_acquire); state; state = state->next) {
+		const auto seen = state->epoch.load(std::memory_order_acquire);
+		if (state == own || !(seen & 1)) {
+			continue;
+		}
+		while (state->epoch.load(std::memory_order_acquire) == seen) {
+			sched_yield();
+		}
+	}
+	if (!Attached(DUCKBPF_HOOK_LOAD)) {
+		DropHints();
+	}
+}
+
+void ReadCounters(duckbpf_hook_counters *out) {
+	for (int hook = 0; hook < DUCKBPF_HOOK_COUNT; hook++) {
+		out[hook] = duckbpf_hook_counters {};
+	}
+	for (auto state = threads.load(std::memory_order_acquire); state; state = state->next) {
+		for (int hook = 0; hook < DUCKBPF_HOOK_COUNT; hook++) {
+			auto &from = state->counters[hook];
+			auto &to = out[hook];
+			to.calls += from.calls.Get();
+			to.applied += from.applied.Get();
+			for (int reason = 0; reason < DUCKBPF_REFUSAL_COUNT; reason++) {
+				to.refused[reason] += from.refused[reason].Get();
+			}
+			to.keys += from.keys.Get();
+			to.timed_calls += from.timed_calls.Get();
+			to.timed_ns += from.timed_ns.Get();
+		}
+	}
+}
+
+void SetSampling(__u32 on) {
+	sampling.store(on != 0, std::memory_order_relaxed);
+}
+
+void CurrentOrigin(duckbpf_origin *origin) {
+	*origin = Thread().origin;
+}
+
+__u64 QueryAgeNs() {
+	const auto start = Thread().query_start_ns;
+	return start ? NowNs() - start : 0;
+}
+
+void HelperFailed() {
+	Thread().helper_failed = true;
+}
+
+const duckbpf_host host = {
+    DUCKBPF_HOST_VERSION, sizeof(duckbpf_host), DUCKBPF_CARRIER, DUCKBPF_ABI_VERSION, DUCKDB_VERSION, DUCKBPF_SERIES,
+    RegisterRuntime,      Publish,              Synchronize,     ReadCounters,        SetSampling,    CurrentOrigin,
+    QueryAgeNs,           HelperFailed,
+};
+
+} // namespace
+
+ThreadState &Thread() {
+	auto state = current;
+	return __builtin_expect(state != nullptr, 1) ? *state : FirstUse();
+}
+
+uint64_t NowNs() {
+	timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return static_cast<uint64_t>(now.tv_sec) * 1000000000ULL + static_cast<uint64_t>(now.tv_nsec);
+}
+
+void ProgramUnpinned() {
+	if (auto runtime = registered.load(std::memory_order_acquire)) {
+		runtime->unpinned();
+	}
+}
+
+} // namespace duckbpf
+
+extern "C" const duckbpf_host *duckdb_hookpoints_v1(void) {
+	return &duckbpf::host;
+}
