@@ -1,1 +1,8 @@
-//! See this folder's README.
+//! The TPC-H harness: data, queries, answers, runs, report. `cargo xtask bench tpch` and `cargo xtask demo` drive it.
+//!
+//! Each run of each configuration is a process of the official Python wheel ([`worker`]) on one database file ([`data`]).
+
+pub mod answers;
+pub mod machine;
+pub mod queries;
+pub mod worker;

@@ -1,0 +1,217 @@
+//! One process of the official wheel, driven by JSON lines (`python/worker.py`).
+//!
+//! The wheel's library needs Python's symbols and cannot be linked, so each run of each configuration is such a process.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::queries::Query;
+
+const SCRIPT: &str = include_str!("../python/worker.py");
+/// A worker that is silent for so long hangs: no query of any sensible scale factor takes an hour.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// How a worker opens the data.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub python: PathBuf,
+    pub database: PathBuf,
+    /// DuckDB's `threads`.
+    pub threads: usize,
+    /// DuckDB's `memory_limit`; None: its default.
+    pub memory: Option<String>,
+}
+
+/// What is in force in a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hooks {
+    /// The extension is not loaded.
+    Stock,
+    /// It is loaded, and these programs are set; none: detached.
+    Loaded(Vec<PathBuf>),
+}
+
+/// A result.
+#[derive(Debug, Deserialize)]
+pub struct Rows {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// Two runs of a query in a row. Seconds.
+#[derive(Debug, Deserialize)]
+pub struct Timing {
+    /// The first run: cold where that was asked for.
+    pub first_s: f64,
+    pub hot_s: f64,
+    /// Of the two results.
+    pub digests: [String; 2],
+}
+
+/// Hook calls of one warm run of a query.
+#[derive(Debug, Deserialize)]
+pub struct Calls {
+    pub calls: std::collections::BTreeMap<String, u64>,
+    pub hash_keys: u64,
+}
+
+/// Reloads of one program. Nanoseconds, one value a reload.
+#[derive(Debug, Deserialize)]
+pub struct Reloads {
+    pub samples: ReloadSamples,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ReloadSamples {
+    /// The whole statement, as its client sees it.
+    pub total_ns: Vec<u64>,
+    pub read_ns: Vec<u64>,
+    pub parse_ns: Vec<u64>,
+    pub check_ns: Vec<u64>,
+    pub compile_ns: Vec<u64>,
+    pub publish_ns: Vec<u64>,
+}
+
+/// What became of queries that ran while programs were swapped.
+#[derive(Debug, Deserialize)]
+pub struct Swapped {
+    pub results: u64,
+    pub wrong: u64,
+    pub failed: u64,
+    pub swap_ns: Vec<u64>,
+    pub slowest_s: f64,
+    pub took_s: f64,
+}
+
+/// A running worker; it ends when it is dropped.
+pub struct Worker {
+    child: Child,
+    stdin: ChildStdin,
+    answers: Receiver<std::io::Result<String>>,
+}
+
+impl Worker {
+    /// Starts a process and opens the data in it.
+    pub fn start(setup: &Setup, hooks: &Hooks) -> Result<Self> {
+        let mut child = Command::new(&setup.python)
+            .args(["-c", SCRIPT])
+            .env_remove("PYTHONPATH")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", setup.python.display()))?;
+        let stdin = child.stdin.take().context("the worker has no stdin")?;
+        let stdout = child.stdout.take().context("the worker has no stdout")?;
+        let (sender, answers) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines() {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut worker = Self { child, stdin, answers };
+        worker.open(setup, hooks)?;
+        Ok(worker)
+    }
+
+    fn open(&mut self, setup: &Setup, hooks: &Hooks) -> Result<()> {
+        let (load, programs) = match hooks {
+            Hooks::Stock => (false, [].as_slice()),
+            Hooks::Loaded(programs) => (true, programs.as_slice()),
+        };
+        self.ask::<Value>(json!({
+            "op": "open", "file": setup.database, "threads": setup.threads, "memory": setup.memory, "load": load, "programs": programs,
+        }))
+        .map(drop)
+    }
+
+    /// Runs a query twice and times both; `cold`: the first time with nothing of the data in memory.
+    pub fn time(&mut self, query: &Query, cold: bool) -> Result<Timing> {
+        self.ask(json!({"op": "time", "sql": query.sql, "order": query.order, "cold": cold}))
+            .with_context(|| format!("query {}", query.number))
+    }
+
+    /// The rows of a query.
+    pub fn rows(&mut self, sql: &str) -> Result<Rows> {
+        self.ask(json!({"op": "rows", "sql": sql}))
+    }
+
+    /// How often a query calls each hook.
+    pub fn count(&mut self, query: &Query) -> Result<Calls> {
+        self.ask(json!({"op": "count", "sql": query.sql})).with_context(|| format!("query {}", query.number))
+    }
+
+    /// Reloads a program that is attached.
+    pub fn reload(&mut self, program: &Path, repeats: usize) -> Result<Reloads> {
+        self.ask(json!({"op": "reload", "program": program, "repeats": repeats}))
+            .with_context(|| format!("reloading {}", program.display()))
+    }
+
+    /// Sets `sets` in turn, `swaps` times in all, while `clients` connections run queries whose results have these digests.
+    pub fn swap(
+        &mut self,
+        queries: &[(&Query, &str)],
+        clients: usize,
+        swaps: usize,
+        sets: &[Vec<PathBuf>],
+        mut done: impl FnMut(u64),
+    ) -> Result<Swapped> {
+        let queries: Vec<_> = queries.iter().map(|(query, digest)| json!([query.sql, query.order, digest])).collect();
+        self.send(json!({"op": "swap", "queries": queries, "clients": clients, "swaps": swaps, "sets": sets}))?;
+        loop {
+            let answer = self.receive()?;
+            match answer.get("swaps").and_then(Value::as_u64) {
+                Some(swaps) => done(swaps),
+                None => return Ok(serde_json::from_value(answer)?),
+            }
+        }
+    }
+
+    fn ask<T: DeserializeOwned>(&mut self, request: Value) -> Result<T> {
+        self.send(request)?;
+        let answer = self.receive()?;
+        serde_json::from_value(answer).context("the worker's answer is not what was asked for")
+    }
+
+    fn send(&mut self, request: Value) -> Result<()> {
+        let mut line = request.to_string();
+        line.push('\n');
+        // A worker that died is told better by its missing answer.
+        let _ = self.stdin.write_all(line.as_bytes());
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Value> {
+        let line = match self.answers.recv_timeout(PATIENCE) {
+            Ok(line) => line.context("cannot read the worker's answer")?,
+            Err(RecvTimeoutError::Timeout) => bail!("the worker has been silent for {} s", PATIENCE.as_secs()),
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("the worker ended ({}); its last words are above", self.child.wait()?)
+            }
+        };
+        let answer: Value =
+            serde_json::from_str(&line).with_context(|| format!("the worker said something unexpected: {line}"))?;
+        match answer.get("error").and_then(Value::as_str) {
+            Some(error) => bail!("{error}"),
+            None => Ok(answer),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It has nothing to save. Both fail only when it ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
