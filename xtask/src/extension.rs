@@ -1,7 +1,7 @@
 //! `cargo xtask extension`: the loadable extension with the graft inside, in the form that DuckDB loads, and installed
 //! where a bare `LOAD duckbpf` finds it.
 
-use crate::{paths, process, system};
+use crate::{graft, paths, process, system};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::fs;
@@ -29,6 +29,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Builds the graft where it is missing or stale, then the extension.
 pub fn build() -> Result<PathBuf> {
+    graft::run(graft::Args {})?;
     let target = paths::target("extension").join("build");
     let mut cargo = process::cargo(&paths::root().join("extension"), ["build", "--release", "--locked"]);
     cargo.arg("--target-dir").arg(&target).env("DUCKBPF_GRAFT", paths::graft_image());

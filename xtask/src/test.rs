@@ -1,8 +1,124 @@
-use anyhow::Result;
+//! `cargo xtask test`: everything that can be checked, step by step, with the time of each.
+
+use crate::venv::Venv;
+use crate::{extension, paths, process, programs, system};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A DuckDB that the extension must refuse.
+const OTHER_DUCKDB: &str = "duckdb==1.5.6";
 
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Stop at the first step that fails
+    #[arg(long)]
+    fail_fast: bool,
+    /// Only the steps whose name holds this word, and the builds that they need are taken as done
+    #[arg(long)]
+    only: Option<String>,
+}
 
-pub fn run(_args: Args) -> Result<()> {
-    anyhow::bail!("not built yet")
+type Step = (&'static str, fn() -> Result<()>);
+
+/// Quick checks first, then what the tests need, then the tests.
+const STEPS: &[Step] = &[
+    ("fmt", format),
+    ("clippy", clippy),
+    ("build programs", build_programs),
+    ("build extension", build_extension),
+    ("python environments", make_venvs),
+    ("rust tests", rust_tests),
+    ("python package", python_package),
+    ("sql and end-to-end tests", database_tests),
+    ("python tests", python_tests),
+];
+
+pub fn run(args: Args) -> Result<()> {
+    let wanted = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
+    let mut done: Vec<(&str, Duration, Option<anyhow::Error>)> = Vec::new();
+    for (name, step) in STEPS.iter().filter(|(name, _)| wanted(name)) {
+        println!("\n=== {name}");
+        let began = Instant::now();
+        let failure = step().err();
+        if let Some(error) = &failure {
+            println!("{name} failed: {error:#}");
+        }
+        let stop = failure.is_some() && args.fail_fast;
+        done.push((name, began.elapsed(), failure));
+        if stop {
+            break;
+        }
+    }
+    summarise(&done)
+}
+
+fn summarise(done: &[(&str, Duration, Option<anyhow::Error>)]) -> Result<()> {
+    println!("\n=== summary");
+    for (name, took, failure) in done {
+        println!("{:<28}{:>8.1} s  {}", name, took.as_secs_f64(), if failure.is_some() { "FAILED" } else { "ok" });
+    }
+    let failed: Vec<&str> = done.iter().filter(|(_, _, failure)| failure.is_some()).map(|(name, ..)| *name).collect();
+    match failed.as_slice() {
+        [] if done.is_empty() => bail!("no step of that name"),
+        [] => Ok(()),
+        failed => bail!("failed: {}", failed.join(", ")),
+    }
+}
+
+/// The folders that are cargo workspaces of their own.
+fn workspaces() -> [std::path::PathBuf; 2] {
+    [paths::root(), paths::root().join("extension")]
+}
+
+fn format() -> Result<()> {
+    workspaces().iter().try_for_each(|folder| process::run(&mut process::cargo(folder, ["fmt", "--all", "--check"])))
+}
+
+fn clippy() -> Result<()> {
+    workspaces().iter().try_for_each(|folder| {
+        let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"];
+        cargo(folder, &arguments)
+    })
+}
+
+fn build_programs() -> Result<()> {
+    programs::compile_all(&paths::programs(), "v4").map(|_| ())
+}
+
+fn build_extension() -> Result<()> {
+    let file = extension::build()?;
+    extension::install(&file).map(|_| ())
+}
+
+fn make_venvs() -> Result<()> {
+    Venv::ensure()?;
+    Venv::ensure_with("venv-other", &[OTHER_DUCKDB]).map(|_| ())
+}
+
+fn rust_tests() -> Result<()> {
+    workspaces().iter().try_for_each(|folder| cargo(folder, &["test", "--workspace", "--locked", "--quiet"]))
+}
+
+fn python_package() -> Result<()> {
+    // Anew each time: the version stays the same while what it carries changes.
+    Venv::ensure()?.pip_install(&["--force-reinstall", "--no-deps", "./python"])
+}
+
+fn database_tests() -> Result<()> {
+    pytest("tests")
+}
+
+fn python_tests() -> Result<()> {
+    pytest("python/tests")
+}
+
+fn pytest(folder: &str) -> Result<()> {
+    let folder = paths::root().join(folder);
+    process::run(Venv::ensure()?.command(&folder).args(["-m", "pytest", "-p", "no:cacheprovider"]))
+}
+
+fn cargo(folder: &Path, arguments: &[&str]) -> Result<()> {
+    let mut command = process::cargo(folder, arguments);
+    process::run(system::hint_libclang(&mut command)).with_context(|| format!("in {}", folder.display()))
 }

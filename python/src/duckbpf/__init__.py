@@ -1,0 +1,33 @@
+"""eBPF for DuckDB: small verified programs steer the official ``duckdb`` package while it runs.
+
+>>> import duckdb, duckbpf
+>>> con = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+>>> hooks = duckbpf.load(con)
+>>> hooks.attach("unpin_drop_scanned")
+>>> [program.name for program in hooks.programs()]
+['unpin_drop_scanned']
+
+The set of attached programs belongs to the process: every connection and every database in it sees and steers the same
+one. Programs are named by their file, ``unpin_drop_scanned`` for ``unpin_drop_scanned.bpf.o``.
+"""
+
+from duckbpf._errors import Error, ExtensionMissing, LoadError, ProgramError, ProgramMissing
+from duckbpf._hooks import Attached, Hooks, Point, Program, Verified, attached, connect, load
+from duckbpf._files import gallery
+
+__all__ = [
+    "Attached",
+    "Error",
+    "ExtensionMissing",
+    "Hooks",
+    "LoadError",
+    "Point",
+    "Program",
+    "ProgramError",
+    "ProgramMissing",
+    "Verified",
+    "attached",
+    "connect",
+    "gallery",
+    "load",
+]

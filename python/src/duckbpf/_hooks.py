@@ -1,0 +1,233 @@
+"""Loading the extension and steering what is attached."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import duckdb
+
+from duckbpf import _files
+from duckbpf._errors import LoadError, ProgramError
+
+Source = str | os.PathLike[str]
+"""A program: a name of the gallery, or the path of an object."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A hookpoint. Counts begin with the process and go on over all programs that were attached."""
+
+    hook: str
+    #: ``observer``, ``decider`` or ``transformer``
+    class_: str
+    #: How the hookpoints came into DuckDB: ``graft`` or ``engine``
+    carrier: str
+    #: The attached program
+    program: str | None
+    #: The change of the set that attached it; 0 without a program
+    generation: int
+    #: Of programs; for ``hash``, vectors
+    calls: int
+    #: Decisions that DuckDB followed
+    applied: int
+    #: Decisions that DuckDB did not follow
+    refused: int
+    #: The same by reason
+    refusals: dict[str, int]
+    #: For ``hash``, keys
+    keys: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """An attached program. Counts begin when it was attached; sizes are bytes, times nanoseconds."""
+
+    name: str
+    path: str
+    entry: str
+    tag: str
+    hook: str
+    generation: int
+    calls: int
+    applied: int
+    refused: int
+    refusals: dict[str, int]
+    keys: int
+    #: Calls that were timed, and their time: 0 unless ``hook_sampling`` is on
+    timed_calls: int
+    timed_ns: int
+    bytecode_bytes: int
+    machine_code_bytes: int
+    #: The most instructions that one call can execute
+    worst_cost: int
+    read_ns: int
+    parse_ns: int
+    check_ns: int
+    compile_ns: int
+    quality_ns: int
+    publish_ns: int
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What :meth:`Hooks.attach` did."""
+
+    name: str
+    generation: int
+    hooks: list[str]
+    #: Programs that it took the place of
+    displaced: list[str]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A program that could be attached."""
+
+    name: str
+    path: str
+    license: str | None
+    entry: str
+    tag: str
+    hook: str
+    #: Declared by ``SEC("?...")``: attached only when asked for
+    optional: bool
+    instructions: int
+    worst_cost: int
+    bytecode_bytes: int
+    machine_code_bytes: int
+    read_ns: int
+    parse_ns: int
+    check_ns: int
+    compile_ns: int
+    quality_ns: int
+
+
+_Row = TypeVar("_Row", Point, Program, Attached, Verified)
+
+
+class Hooks:
+    """The hooks of the process, reached through a connection. Made by :func:`load`.
+
+    The connection's own results and transactions are left alone: every method works through a cursor of it.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def attach(self, program: Source, *, replace: bool = False) -> Attached:
+        """Attaches a program beside the others.
+
+        ``replace``: programs that hold a hook it needs, or have its name, give way; else that is an error.
+        """
+        path = _literal(str(_files.program(program)))
+        (row,) = self._rows(Attached, f"CALL hook_attach({path}, replace := {'true' if replace else 'false'})")
+        return row
+
+    def detach(self, name: str) -> None:
+        """Detaches a program by its name."""
+        self._execute(f"CALL hook_detach({_literal(name)})")
+
+    def set(self, *programs: Source) -> None:
+        """Attaches exactly these, all or none, in one step; files are read anew."""
+        paths = ", ".join('"' + str(_files.program(program)).replace('"', '""') + '"' for program in programs)
+        self._execute(f"SET hook_program = {_literal(paths)}")
+
+    def clear(self) -> None:
+        """Detaches everything."""
+        self.set()
+
+    def verify(self, program: Source) -> list[Verified]:
+        """Reads, checks and compiles a program, and attaches nothing. One entry for each of its hooks."""
+        return self._rows(Verified, f"CALL hook_verify({_literal(str(_files.program(program)))})")
+
+    def programs(self) -> list[Program]:
+        """What is attached."""
+        return self._rows(Program, "FROM hook_programs()")
+
+    def points(self) -> list[Point]:
+        """All hookpoints."""
+        return self._rows(Point, "FROM hook_points()")
+
+    @contextmanager
+    def attached(self, *programs: Source, replace: bool = False) -> Iterator["Hooks"]:
+        """Attaches programs for the length of a ``with`` block. Afterwards exactly what was attached before is again."""
+        before = list(dict.fromkeys(program.path for program in self.programs()))
+        try:
+            for program in programs:
+                self.attach(program, replace=replace)
+            yield self
+        finally:
+            self.set(*map(os.path.abspath, before))
+
+    def _rows(self, kind: type[_Row], sql: str) -> list[_Row]:
+        cursor = self._execute(sql)
+        names = [column[0] for column in cursor.description]
+        wanted = {field.name: names.index(field.name.rstrip("_")) for field in fields(kind)}
+        return [
+            kind(**{field: row[index] for field, index in wanted.items()}) for row in cursor.fetchall()
+        ]
+
+    def _execute(self, sql: str) -> duckdb.DuckDBPyConnection:
+        cursor = self._connection.cursor()
+        try:
+            return cursor.execute(sql)
+        except duckdb.InvalidInputException as error:
+            raise ProgramError(_message(error)) from error
+
+
+def load(connection: duckdb.DuckDBPyConnection) -> Hooks:
+    """Loads the extension into the connection's database and returns its hooks. Again is as good as once.
+
+    The connection must have been opened with ``config={"allow_unsigned_extensions": "true"}``; :func:`connect` does so.
+    """
+    file = _files.extension()
+    cursor = connection.cursor()
+    try:
+        cursor.execute(f"LOAD {_literal(str(file))}")
+    except duckdb.Error as error:
+        message = _message(error)
+        if "allow_unsigned_extensions" in message:
+            message = (
+                "DuckDB refuses unsigned extensions. Open the connection with "
+                'duckdb.connect(..., config={"allow_unsigned_extensions": "true"}) or duckbpf.connect(...).'
+            )
+        raise LoadError(message) from error
+    return Hooks(connection)
+
+
+def connect(
+    database: str | os.PathLike[str] = ":memory:", *, config: dict[str, Any] | None = None, **options: Any
+) -> duckdb.DuckDBPyConnection:
+    """``duckdb.connect`` with the extension allowed and loaded."""
+    settings = {"allow_unsigned_extensions": "true", **(config or {})}
+    connection = duckdb.connect(str(database), config=settings, **options)
+    try:
+        load(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def attached(
+    connection: duckdb.DuckDBPyConnection, *programs: Source, replace: bool = False
+) -> Iterator[Hooks]:
+    """Loads the extension where needed and attaches programs for the length of a ``with`` block.
+
+    >>> with duckbpf.attached(con, "unpin_drop_scanned"):
+    ...     con.sql("FROM lineitem").df()
+    """
+    with load(connection).attached(*programs, replace=replace) as hooks:
+        yield hooks
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _message(error: duckdb.Error) -> str:
+    # DuckDB puts the error's class in front of what the runtime said.
+    return str(error).removeprefix("Invalid Input Error: ")

@@ -1,0 +1,117 @@
+"""Runs `*.test` files in the sqllogictest style that DuckDB uses, against the official wheel with duckbpf loaded.
+
+    # a comment
+    statement ok [connection]
+    SET hook_program = '${GALLERY}/default_unpin.bpf.o'
+
+    statement error
+    SET hook_program = 'missing.bpf.o'
+    ----
+    part of the message, or <REGEX>:its pattern
+
+    query TI [rowsort] [connection]
+    SELECT hook, calls FROM hook_points()
+    ----
+    unpin	0
+
+Columns of a result are separated by tabs; NULL is `NULL`, an empty text `(empty)`. Connections that are named share the
+database. `${...}` stands for a folder: GALLERY, PROGRAMS (of tests/programs), TMP.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+
+@dataclass
+class Record:
+    """A statement or query, with what is expected of it."""
+
+    line: int
+    kind: str
+    arguments: list[str]
+    sql: str
+    expected: list[str] = field(default_factory=list)
+
+
+class Failure(Exception):
+    """A record did not behave as its file says."""
+
+
+def run(file: Path, variables: Mapping[str, str]) -> None:
+    """Runs a file, to its end or to the first record that fails."""
+    main = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+    main.execute("LOAD duckbpf")
+    connections = {"": main}
+    text = file.read_text()
+    for name, value in variables.items():
+        text = text.replace("${" + name + "}", value)
+    for record in parse(text):
+        try:
+            _check(record, connections)
+        except Failure as failure:
+            raise Failure(f"{file.name}:{record.line}: {failure}\n  {record.sql}") from None
+
+
+def parse(text: str) -> Iterator[Record]:
+    """The records of a file."""
+    lines = text.splitlines()
+    index = 0
+    while index < len(lines):
+        if not lines[index].strip() or lines[index].startswith("#"):
+            index += 1
+            continue
+        start = index
+        while index < len(lines) and lines[index].strip():
+            index += 1
+        kind, *arguments = lines[start].split()
+        if kind not in ("statement", "query"):
+            raise Failure(f"line {start + 1}: {kind!r} is neither statement nor query")
+        body = lines[start + 1 : index]
+        split = body.index("----") if "----" in body else len(body)
+        yield Record(start + 1, kind, arguments, "\n".join(body[:split]), body[split + 1 :])
+
+
+def _check(record: Record, connections: dict[str, duckdb.DuckDBPyConnection]) -> None:
+    mode, *rest = record.arguments
+    sort = "rowsort" in rest
+    names = [word for word in rest if word != "rowsort"] or [""]
+    connection = connections.setdefault(names[0], connections[""].cursor())
+    try:
+        rows = [_row(row) for row in connection.execute(record.sql).fetchall()]
+    except duckdb.Error as error:
+        if record.kind == "statement" and mode == "error":
+            return _check_message(record, str(error))
+        raise Failure(f"failed: {error}") from None
+    if record.kind == "statement":
+        if mode == "error":
+            raise Failure("succeeded, and an error was expected")
+        return None
+    expected = record.expected
+    if sort:
+        rows, expected = sorted(rows), sorted(expected)
+    if rows != expected:
+        raise Failure("gave\n    {}\n  instead of\n    {}".format("\n    ".join(rows), "\n    ".join(expected)))
+    return None
+
+
+def _check_message(record: Record, message: str) -> None:
+    expected = "\n".join(record.expected)
+    pattern = expected.removeprefix("<REGEX>:") if expected.startswith("<REGEX>:") else re.escape(expected)
+    if not re.search(pattern, message, re.DOTALL):
+        raise Failure(f"failed with\n    {message}\n  instead of\n    {expected}")
+
+
+def _row(values: tuple[object, ...]) -> str:
+    return "\t".join(map(_value, values))
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) or "(empty)"
