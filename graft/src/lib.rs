@@ -1,1 +1,164 @@
-//! See this folder's README.
+//! Puts the graft into a running official DuckDB: rewrites the linkage slots through which the host reaches the functions
+//! that the graft replaces. No code is changed and no thread is stopped.
+//!
+//! # How
+//! 1. The host is found among the loaded objects: the one that defines DuckDB's functions ([`recognise`]). Its build id must
+//!    be in `hosts.json`, the table of builds for which a disassembly has shown that nothing reaches an exported function
+//!    but through a slot (`cargo xtask hosts` makes it).
+//! 2. The image gets the host's path as the one library it needs, and gives up its copies of data that the host exports, so
+//!    that both share them. It is loaded from memory, with local scope ([`image`](self), `load`).
+//! 3. Every slot of a replaced function is looked up by symbol in the host's relocations and must hold the host's function.
+//! 4. The slots are rewritten, each by one atomic store ([`Installed::took`] says how long that took).
+//!
+//! # Synchronisation
+//! The process may hold several copies of this code (two copies of the extension). They have no memory in common but the
+//! host's, so the first slot is the lock: whoever exchanges it from the host's function to its own may write the others.
+//! Who fails looks at what the winner has put there and uses the winner's graft. Calls by other threads see each slot either
+//! old or new. Both functions work at any time, so a mixture is harmless for as long as it lasts.
+//!
+//! # After a failure
+//! Nothing has changed: slots already written were written back, memory protection is as it was, DuckDB goes on.
+
+mod error;
+mod hosts;
+mod image;
+mod load;
+mod module;
+mod slots;
+
+pub use error::Error;
+pub use hosts::{HostBuild, KnownBuild, known_builds};
+
+use duckbpf_abi::duckbpf_host;
+use module::Module;
+use slots::Slots;
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The symbol that a graft, or an engine with hooks compiled in, exports.
+const ENTRY: &str = "duckdb_hookpoints_v1";
+
+/// A graft in force. Stays so when this is dropped.
+pub struct Installed {
+    /// The host's table: hooks, services. Lives as long as the process.
+    pub host: &'static duckbpf_host,
+    /// Slots that lead into the graft; 0 for an engine that was compiled with hooks.
+    pub slots: usize,
+    /// What rewriting them took; zero where they had been rewritten before.
+    pub took: Duration,
+    /// Build id of the host.
+    pub build: String,
+    written: Option<Slots>,
+}
+
+impl Installed {
+    /// Writes the host's own functions back. The graft stays loaded: threads may still be inside it.
+    ///
+    /// For tests. Detaching programs is what users want.
+    pub fn undo(self) -> Result<(), Error> {
+        let _only_one = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        self.written.map_or(Ok(()), |slots| slots.undo())
+    }
+
+    /// Address of every slot, with the function's name and what the slot holds now. For tests.
+    pub fn slot_values(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.written.iter().flat_map(Slots::values)
+    }
+}
+
+static LOCK: Mutex<()> = Mutex::new(());
+
+/// Says which DuckDB runs in this process.
+pub fn recognise() -> Result<HostBuild, Error> {
+    Ok(find_host()?.1)
+}
+
+/// Makes sure that the functions in `image` (target/graft/duckbpf-graft.so) are in force in this process. A second call, also
+/// by another copy of this code, changes nothing.
+pub fn install(image: &[u8]) -> Result<Installed, Error> {
+    let _only_one = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let (host, build) = find_host()?;
+    if host.defines(ENTRY) {
+        return Ok(Installed {
+            host: hookpoints(&host)?,
+            slots: 0,
+            took: Duration::ZERO,
+            build: build.build_id,
+            written: None,
+        });
+    }
+    if !hosts::is_known(&build) {
+        return Err(Error::Unknown(build));
+    }
+    if let Some(installed) = adopt(&host, &build)? {
+        return Ok(installed);
+    }
+    let prepared = image::prepare(image, &host)?;
+    let graft = load::load(&prepared)?;
+    match put_in_force(&host, &build, graft.module()) {
+        Ok(installed) => {
+            graft.keep();
+            Ok(installed)
+        }
+        // Another copy was faster: its graft is in force, ours goes.
+        Err(Error::BoundElsewhere { .. }) if other_graft(&host, graft.module())?.is_some() => {
+            drop(graft);
+            adopt(&host, &build)?.ok_or(Error::Busy)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Uses a graft that is loaded already, if there is one.
+fn adopt(host: &Module, build: &HostBuild) -> Result<Option<Installed>, Error> {
+    let mut result = Ok(None);
+    for graft in grafts(host)? {
+        result = put_in_force(host, build, &graft).map(Some);
+        if matches!(result, Ok(Some(_))) {
+            break;
+        }
+    }
+    result
+}
+
+fn other_graft(host: &Module, ours: &Module) -> Result<Option<Module>, Error> {
+    Ok(grafts(host)?.into_iter().find(|graft| graft.base() != ours.base()))
+}
+
+fn grafts(host: &Module) -> Result<Vec<Module>, Error> {
+    let mut found = module::defining(ENTRY)?;
+    found.retain(|module| module.base() != host.base());
+    Ok(found)
+}
+
+fn put_in_force(host: &Module, build: &HostBuild, graft: &Module) -> Result<Installed, Error> {
+    let table = hookpoints(graft)?;
+    let slots = Slots::find(host, graft, &HashSet::from([ENTRY]))?;
+    let took = slots.write()?;
+    Ok(Installed { host: table, slots: slots.len(), took, build: build.build_id.clone(), written: Some(slots) })
+}
+
+fn find_host() -> Result<(Module, HostBuild), Error> {
+    let mut found = module::defining(hosts::LIBRARY_VERSION)?;
+    match found.len() {
+        0 => Err(Error::NoDuckDb),
+        1 => {
+            let host = found.remove(0);
+            let build = hosts::describe(&host);
+            Ok((host, build))
+        }
+        _ => Err(Error::Several(found.iter().map(|module| module.path().to_owned()).collect())),
+    }
+}
+
+fn hookpoints(module: &Module) -> Result<&'static duckbpf_host, Error> {
+    let address = module.function(ENTRY).ok_or(Error::Image { reason: "it lacks duckdb_hookpoints_v1" })?;
+    // SAFETY: the symbol's C declaration is in hook-shim/include/duckbpf/abi.h: no arguments, a pointer that is never null to
+    // a table that lives as long as the process. The modules that come here are never unloaded once this was called: the
+    // host carries the calling extension, a graft is pinned by the handle in its Module.
+    unsafe {
+        let entry: unsafe extern "C" fn() -> *const duckbpf_host = std::mem::transmute(address);
+        entry().as_ref().ok_or(Error::Image { reason: "duckdb_hookpoints_v1 returned null" })
+    }
+}
