@@ -15,7 +15,11 @@
     unpin	0
 
 Columns of a result are separated by tabs; NULL is `NULL`, an empty text `(empty)`. Connections that are named share the
-database. `${...}` stands for a folder: GALLERY, PROGRAMS (of tests/programs), TMP.
+database. `${...}` stands for a folder: GALLERY, PROGRAMS (of tests/programs), TMP. A loop (not nested):
+
+    foreach name value value ...
+    ... ${name} ...
+    endloop
 """
 
 import re
@@ -46,33 +50,48 @@ def run(file: Path, variables: Mapping[str, str]) -> None:
     main = duckdb.connect(config={"allow_unsigned_extensions": "true"})
     main.execute("LOAD duckbpf")
     connections = {"": main}
-    text = file.read_text()
-    for name, value in variables.items():
-        text = text.replace("${" + name + "}", value)
-    for record in parse(text):
+    for record in parse(_substitute(file.read_text(), variables)):
         try:
             _check(record, connections)
         except Failure as failure:
             raise Failure(f"{file.name}:{record.line}: {failure}\n  {record.sql}") from None
 
 
+def _substitute(text: str, variables: Mapping[str, str]) -> str:
+    for name, value in variables.items():
+        text = text.replace("${" + name + "}", value)
+    return text
+
+
 def parse(text: str) -> Iterator[Record]:
-    """The records of a file."""
-    lines = text.splitlines()
+    """The records of a file, loops unrolled."""
+    lines = list(enumerate(text.splitlines(), 1))
+    yield from _records(lines)
+
+
+def _records(lines: list[tuple[int, str]]) -> Iterator[Record]:
     index = 0
     while index < len(lines):
-        if not lines[index].strip() or lines[index].startswith("#"):
+        number, line = lines[index]
+        start = index
+        if not line.strip() or line.startswith("#"):
             index += 1
             continue
-        start = index
-        while index < len(lines) and lines[index].strip():
+        kind, *arguments = line.split()
+        if kind == "foreach":
+            end = next(place for place, (_, text) in enumerate(lines) if place > start and text == "endloop")
+            for value in arguments[1:]:
+                body = lines[start + 1 : end]
+                yield from _records([(place, _substitute(text, {arguments[0]: value})) for place, text in body])
+            index = end + 1
+            continue
+        while index < len(lines) and lines[index][1].strip():
             index += 1
-        kind, *arguments = lines[start].split()
         if kind not in ("statement", "query"):
-            raise Failure(f"line {start + 1}: {kind!r} is neither statement nor query")
-        body = lines[start + 1 : index]
+            raise Failure(f"line {number}: {kind!r} is neither statement nor query")
+        body = [text for _, text in lines[start + 1 : index]]
         split = body.index("----") if "----" in body else len(body)
-        yield Record(start + 1, kind, arguments, "\n".join(body[:split]), body[split + 1 :])
+        yield Record(number, kind, arguments, "\n".join(body[:split]), body[split + 1 :])
 
 
 def _check(record: Record, connections: dict[str, duckdb.DuckDBPyConnection]) -> None:

@@ -1,0 +1,395 @@
+"""Every decision of every hook changes what DuckDB does: SQL in, effect out."""
+
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+from live import Variables
+
+ROWS = 4_000_000
+AGGREGATE = "SELECT k, count(*), sum(v) FROM t GROUP BY k"
+SCAN = "SELECT sum(v), sum(w) FROM t"
+
+
+@pytest.fixture
+def table(file_db):
+    """A database file with a table of some 50 MB, opened anew, so that nothing of it is in memory."""
+    db = file_db(threads="1")
+    db(f"CREATE TABLE t AS SELECT i % 10007 AS k, hash(i) AS v, hash(i + 1) AS w FROM range({ROWS}) r(i)")
+    db("CHECKPOINT")
+    db.connection.close()
+    return lambda **config: file_db(**{"threads": "1", **config})
+
+
+def base_table_after_scan(db) -> int:
+    db(SCAN)
+    return db.memory("BASE_TABLE")
+
+
+def blocks_queued(db) -> int:
+    return db.one("SELECT total_insertions FROM duckdb_eviction_queues() WHERE queue_type LIKE 'BLOCK%'")
+
+
+# --- unpin ---------------------------------------------------------------------------------------------------------
+
+
+def test_unpin_unload_frees_blocks_at_once(table, gallery):
+    db = table()
+    assert base_table_after_scan(db) > 20_000_000
+    expected = db(SCAN)
+    db.set(gallery / "unpin_drop_scanned.bpf.o")
+    assert db(SCAN) == expected
+    assert db.memory("BASE_TABLE") < 1_000_000
+    point = db.point("unpin")
+    assert point["applied"] == point["calls"] > 0
+    db("RESET hook_program")
+    assert db(SCAN) == expected
+    assert db.memory("BASE_TABLE") > 20_000_000
+
+
+def test_unpin_queue_is_what_stock_does(table, gallery):
+    db = table()
+    stock = base_table_after_scan(db), blocks_queued(db)
+    db.connection.close()
+    db = table()
+    db.set(gallery / "default_unpin.bpf.o")
+    assert (base_table_after_scan(db), blocks_queued(db)) == stock
+    point = db.point("unpin")
+    assert point["applied"] == point["calls"] > 0 and point["refused"] == 0
+
+
+def test_unpin_purge_sweeps_dead_entries(table, programs):
+    db = table()
+    for _ in range(20):
+        db(SCAN)
+    dead = "SELECT dead_nodes FROM duckdb_eviction_queues() WHERE queue_type LIKE 'BLOCK%'"
+    assert db.one(dead) > 1000
+    db.set(programs / "unpin_purge.bpf.o")
+    for _ in range(3):
+        db(SCAN)
+    assert db.one(dead) < 1000
+    assert db.point("unpin")["applied"] > 0
+
+
+# --- load ----------------------------------------------------------------------------------------------------------
+
+
+def test_load_once_frees_blocks_without_an_unpin_program(table, programs):
+    db = table()
+    expected = db(SCAN)
+    assert db.memory("BASE_TABLE") > 20_000_000
+    db.set(programs / "load_once.bpf.o")
+    assert db(SCAN) == expected
+    assert db.memory("BASE_TABLE") < 1_000_000
+    assert db.point("load")["applied"] > 0
+
+
+def test_load_keep_outlives_the_others(file_db, bpf):
+    db = file_db(threads="1")
+    for name in ("kept", "other"):
+        rows = 1_000_000 if name == "kept" else 6_000_000
+        db(f"CREATE TABLE {name} AS SELECT hash(i) AS v, hash(i + 1) AS w FROM range({rows}) r(i)")
+        db("CHECKPOINT")
+    lowest, highest = db(
+        "SELECT min(block_id), max(block_id) FROM pragma_storage_info('kept') WHERE persistent AND block_id >= 0"
+    )[0]
+    db.connection.close()
+
+    def misses_after_pressure(program: Path | None) -> int:
+        db = file_db(threads="1", memory_limit="60MB")
+        if program:
+            db.set(program)
+        db("SELECT sum(v), sum(w) FROM kept")
+        for _ in range(2):
+            db("SELECT sum(v), sum(w) FROM other")
+        # Counted by what is refused: a block of `kept` that must be read again.
+        db.set(bpf(COUNT_MISSES % (lowest, highest), "count_misses"))
+        before = db.point("load")["refusals"].get("out_of_range", 0)
+        db("SELECT sum(v), sum(w) FROM kept")
+        misses = db.point("load")["refusals"].get("out_of_range", 0) - before
+        db.set()
+        db.connection.close()
+        return misses
+
+    stock = misses_after_pressure(None)
+    kept = misses_after_pressure(bpf(KEEP % (lowest, highest), "keep"))
+    assert stock > 10
+    assert kept <= stock // 4
+
+
+KEEP = """
+SEC("duckdb/load") __u64 keep(struct duckbpf_load_ctx *ctx)
+{
+    return DUCKBPF_LOAD(ctx->block_id >= %dLL && ctx->block_id <= %dLL ? DUCKBPF_HINT_KEEP : DUCKBPF_HINT_NORMAL);
+}
+"""
+COUNT_MISSES = """
+SEC("duckdb/load") __u64 count_misses(struct duckbpf_load_ctx *ctx)
+{
+    return !ctx->hit && ctx->block_id >= %dLL && ctx->block_id <= %dLL ? DUCKBPF_LOAD(DUCKBPF_HINT_COUNT) : 0;
+}
+"""
+
+
+# --- update_used_memory --------------------------------------------------------------------------------------------
+
+
+def test_sums_of_deltas_equal_the_change_in_duckdb_memory(table, programs, tmp_path):
+    db = table()
+    db.set(programs / "live.bpf.o")
+    db("SELECT count(*) FROM t WHERE v % 2 = 0")
+    variables = Variables()
+
+    def state() -> tuple[dict[str, int], tuple[int, int, int]]:
+        used = dict(db("SELECT tag, memory_usage_bytes FROM duckdb_memory()"))
+        live = variables.read()
+        return used, (live.memory_delta, live.base_table_delta, live.hash_table_delta)
+
+    def change(before: dict[str, int], after: dict[str, int]) -> tuple[int, int, int]:
+        return (
+            sum(after.values()) - sum(before.values()),
+            after["BASE_TABLE"] - before["BASE_TABLE"],
+            after["HASH_TABLE"] - before["HASH_TABLE"],
+        )
+
+    used, sums = state()
+    steps = [
+        SCAN,
+        AGGREGATE,
+        "CREATE TABLE copy AS FROM t LIMIT 1000000",
+        "CREATE INDEX by_k ON copy(k)",
+        "CHECKPOINT",
+        "SET memory_limit = '40MB'",
+        "SELECT count(*) FROM (SELECT v, count(*) FROM t GROUP BY v)",
+        f"COPY copy TO '{tmp_path / 'copy.parquet'}'",
+        f"SELECT sum(v) FROM '{tmp_path / 'copy.parquet'}'",
+        "SELECT sum(a.v) FROM copy a JOIN copy b USING (v)",
+        "DROP TABLE copy",
+    ]
+    for step in steps:
+        db(step)
+        used_now, sums_now = state()
+        assert change(used, used_now) == tuple(now - then for now, then in zip(sums_now, sums, strict=True)), step
+    live = variables.read()
+    assert live.memory_updates == db.point("update_used_memory")["calls"] > 1000
+    assert db.point("update_used_memory")["applied"] == 0
+
+
+def test_contexts_carry_their_query(table, programs):
+    db = table()
+    db.set(programs / "live.bpf.o")
+    db(SCAN)
+    variables = Variables()
+    before = variables.read()
+    db(SCAN)
+    after = variables.read()
+    assert after.database_ids_or != 0
+    with_query = after.with_query_id - before.with_query_id
+    without_query = after.without_query_id - before.without_query_id
+    assert with_query > 10 * without_query
+
+
+def test_loads_equal_unpins(table, programs):
+    db = table()
+    db.set(programs / "live.bpf.o")
+    db(SCAN)
+    variables = Variables()
+    before = variables.read()
+    db(SCAN)
+    db(AGGREGATE)
+    after = variables.read()
+    assert after.loads - before.loads == after.unpins - before.unpins > 100
+
+
+# --- allocate_new_block --------------------------------------------------------------------------------------------
+
+
+def chunks_of_a_query(db, program: Path) -> dict[str, int]:
+    db.set(program)
+    before = db.point("allocate_new_block")
+    assert db.one("SELECT count(*) FROM (SELECT list(i::VARCHAR) FROM range(300000) r(i) GROUP BY i % 1000)") == 1000
+    after = db.point("allocate_new_block")
+    return {key: after[key] - before[key] for key in ("calls", "applied", "refused")}
+
+
+def test_larger_chunks_are_fewer(table, gallery, programs):
+    db = table()
+    stock = chunks_of_a_query(db, gallery / "default_allocate_new_block.bpf.o")
+    large = chunks_of_a_query(db, programs / "arena_large.bpf.o")
+    small = chunks_of_a_query(db, programs / "arena_small.bpf.o")
+    assert stock["applied"] == stock["calls"] > 10
+    assert large["calls"] < stock["calls"] < small["calls"]
+    assert large["refused"] > 0  # 16 MiB is more than four times stock's choice at first
+    assert small["applied"] == small["calls"]
+
+
+# --- execute_forever -----------------------------------------------------------------------------------------------
+
+
+def slices_of_a_query(db, program: Path) -> dict[str, int]:
+    db.set(program)
+    before = db.point("execute_forever")
+    expected = db(SCAN)
+    after = db.point("execute_forever")
+    assert len(expected) == 1
+    return {key: after[key] - before[key] for key in ("calls", "applied", "refused")}
+
+
+def test_a_client_runs_whole_tasks_in_fewer_slices(table, programs):
+    db = table()
+    partial = slices_of_a_query(db, programs / "execute_partial.bpf.o")
+    whole = slices_of_a_query(db, programs / "execute_whole.bpf.o")
+    assert partial["applied"] > 10
+    assert 0 < whole["calls"] < partial["calls"] // 2
+
+
+def test_a_worker_puts_partial_tasks_back(table, programs):
+    db = table(threads="4")
+    counter = programs / "live.bpf.o"
+
+    def tasks(program: Path) -> int:
+        db.set(program, counter)
+        before = db.point("schedule_task")["calls"]
+        for _ in range(3):
+            db(AGGREGATE)
+        return db.point("schedule_task")["calls"] - before
+
+    assert tasks(programs / "execute_partial.bpf.o") > 2 * tasks(programs / "execute_whole.bpf.o")
+
+
+def test_a_client_waits(table, programs):
+    db = table()
+    expected = db(SCAN)
+    began = time.monotonic()
+    waited = slices_of_a_query(db, programs / "execute_wait.bpf.o")
+    took = time.monotonic() - began
+    assert waited["applied"] == waited["calls"] > 5
+    assert took >= waited["applied"] * 0.010
+    db.set()
+    assert db(SCAN) == expected
+
+
+def test_a_wait_ends_at_an_interrupt(table, programs):
+    db = table()
+    db.set(programs / "execute_wait.bpf.o")
+    timer = threading.Timer(0.5, db.connection.interrupt)
+    timer.start()
+    with pytest.raises(duckdb.InterruptException):
+        db("SELECT count(*) FROM t a, t b WHERE a.v + b.v = 7")
+    timer.join()
+
+
+def test_idle_workers_flush_and_clients_cannot(table, programs):
+    db = table(threads="4")
+    db.set(programs / "execute_flush.bpf.o")
+    db(AGGREGATE)
+    refused = db.point("execute_forever")["refusals"]
+    assert refused.get("wrong_site", 0) > 0
+    # Workers reach the site half a second after their last task, where the allocator can flush at all.
+    deadline = time.monotonic() + 20
+    while db.point("execute_forever")["applied"] == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert db.point("execute_forever")["applied"] > 0
+
+
+# --- hash ----------------------------------------------------------------------------------------------------------
+
+
+def test_another_hash_changes_the_order_and_not_the_result(table, gallery, programs):
+    db = table()
+    unordered = "SELECT k, count(*) FROM t GROUP BY k"
+    stock = db(unordered)
+    for program in (gallery / "hash_wy.bpf.o", programs / "hash_weak.bpf.o"):
+        db.set(program)
+        replaced = db(unordered)
+        assert replaced != stock
+        assert sorted(replaced) == sorted(stock)
+        point = db.point("hash")
+        assert point["keys"] >= ROWS and point["applied"] > 0
+    db.set(gallery / "default_hash.bpf.o")
+    assert db(unordered) == stock
+
+
+# --- schedule_task -------------------------------------------------------------------------------------------------
+
+
+def test_class_zero_is_stock(table, gallery):
+    db = table(threads="4")
+    expected = sorted(db(AGGREGATE))
+    db.set(gallery / "default_schedule_task.bpf.o")
+    assert sorted(db(AGGREGATE)) == expected
+    point = db.point("schedule_task")
+    assert point["applied"] == point["calls"] > 0 and point["refused"] == 0
+
+
+FAVOUR = """
+SEC("duckdb/schedule_task") __u64 favour(struct duckbpf_schedule_task_ctx *ctx)
+{
+    return DUCKBPF_SCHEDULE(ctx->pool, ctx->origin.connection_id %% 2 == %d ? 1 : 7);
+}
+"""
+
+
+def test_the_lower_class_runs_first_and_nobody_starves(table, bpf):
+    db = table(threads="3")
+    first, second = db.connection.cursor(), db.connection.cursor()
+
+    def lead(favoured: int) -> float:
+        """By how much the first client ended before the second, in seconds, over some rounds."""
+        db.set(bpf(FAVOUR % favoured, f"favour_{favoured}", "-Wno-unused"))
+        total = 0.0
+        for _ in range(5):
+            ended: dict[str, float] = {}
+            barrier = threading.Barrier(2)
+
+            def client(name: str, connection: duckdb.DuckDBPyConnection) -> None:
+                barrier.wait()
+                for _ in range(3):
+                    connection.execute("SELECT k % 100, sum(sqrt(v)), sum(sqrt(w)) FROM t GROUP BY ALL").fetchall()
+                ended[name] = time.monotonic()
+
+            threads = [
+                threading.Thread(target=client, args=pair) for pair in (("first", first), ("second", second))
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(120)
+            assert set(ended) == {"first", "second"}
+            total += ended["second"] - ended["first"]
+        return total
+
+    one, other = lead(0), lead(1)
+    assert one * other < 0, f"favouring one or the other: {one:.2f} s and {other:.2f} s"
+
+
+# --- all -----------------------------------------------------------------------------------------------------------
+
+
+def test_nonsense_is_refused_counted_and_harmless(table, programs):
+    db = table(threads="4", memory_limit="60MB")
+    expected = db(SCAN), sorted(db(AGGREGATE))
+    db.set(programs / "nonsense.bpf.o")
+    assert (db(SCAN), sorted(db(AGGREGATE))) == expected
+    for hook in ("schedule_task", "execute_forever", "load", "unpin"):
+        point = db.point(hook)
+        assert point["refused"] == point["calls"] > 0, point
+        assert sum(point["refusals"].values()) == point["refused"]
+        assert point["applied"] == 0
+    assert db.point("allocate_new_block")["refusals"] == {"clamped": db.point("allocate_new_block")["calls"]}
+
+
+def test_the_defaults_decide_everything_and_change_nothing(table, gallery):
+    db = table(threads="4")
+    stock = db(SCAN), sorted(db(AGGREGATE))
+    defaults = sorted(gallery.glob("default_*.bpf.o"))
+    assert len(defaults) == 7
+    db.set(*defaults)
+    assert (db(SCAN), sorted(db(AGGREGATE))) == stock
+    for hook, calls, applied, refused in db("SELECT hook, calls, applied, refused FROM hook_points()"):
+        assert calls > 0, hook
+        assert refused == 0, hook
+        if hook != "update_used_memory":
+            assert applied == calls, hook
