@@ -48,11 +48,12 @@ pub fn build_graft(layout: &Layout) -> Result<link::Manifest> {
     let trees = sources::Trees::unpack(layout)?;
     let series = series::Series::read(&layout.patches())?;
     let patched = series.apply(&trees)?;
-    let listed = layout.root.join("duckdb-patch/units.txt");
-    let units = units::select(&trees.hooked, &patched, &units::read_list(&listed)?)?;
+    let list = |name: &str| layout.root.join("duckdb-patch").join(name);
+    let units = units::select(&trees.hooked, &patched, &units::read_list(&list("units.txt"))?)?;
+    let added = units::read_list(&list("added.txt"))?;
     let shim = units::shim(&layout.shim())?;
     let objects = compile::Compiler::find(layout, &trees.hooked, &series.hash)?.compile(&units, &shim)?;
-    link::link(layout, &series.hash, &units, &objects)
+    link::link(layout, &series.hash, &units, &objects, &added)
 }
 
 /// Lower-case hexadecimal SHA-256.

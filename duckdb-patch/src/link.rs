@@ -34,8 +34,17 @@ pub struct Manifest {
 }
 
 /// Links `duckbpf-graft.so` (stripped), `duckbpf-graft.so.debug` (not) and describes them in `manifest.json`.
-pub fn link(layout: &Layout, series: &str, units: &BTreeSet<PathBuf>, objects: &Objects) -> Result<Manifest> {
-    let exports = Exports::of(&objects.units)?;
+///
+/// `added`: functions that the series adds to DuckDB; the host has none of that name, so they stay local.
+pub fn link(
+    layout: &Layout,
+    series: &str,
+    units: &BTreeSet<PathBuf>,
+    objects: &Objects,
+    added: &BTreeSet<String>,
+) -> Result<Manifest> {
+    let mut exports = Exports::of(&objects.units)?;
+    exports.hide(added)?;
     let path = |name: &str| layout.output.join(name);
     write(&path("exports.map"), exports.version_script().as_bytes())?;
     let (stub, full, image) = (path("host-stub.so"), path("duckbpf-graft.so.debug"), path("duckbpf-graft.so"));
@@ -86,6 +95,15 @@ impl Exports {
             }
         }
         Ok(exports)
+    }
+
+    fn hide(&mut self, added: &BTreeSet<String>) -> Result<()> {
+        for name in added {
+            if !self.functions.remove(name) {
+                bail!("duckdb-patch/added.txt: {name} is not a function with external linkage of any unit");
+            }
+        }
+        Ok(())
     }
 
     fn version_script(&self) -> String {

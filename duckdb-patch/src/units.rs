@@ -43,9 +43,9 @@ pub fn include_folders(tree: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(folders.chain([PathBuf::from("duckdb")]).collect())
 }
 
-/// Reads `units.txt`: one path a line, `#` starts a comment.
-pub fn read_list(path: &Path) -> Result<BTreeSet<PathBuf>> {
-    Ok(series::lines(&read_text(path)?).map(PathBuf::from).collect())
+/// Reads a list: one item a line, `#` starts a comment.
+pub fn read_list<T: From<String> + Ord>(path: &Path) -> Result<BTreeSet<T>> {
+    Ok(series::lines(&read_text(path)?).map(|line| T::from(line.to_owned())).collect())
 }
 
 /// The shim's .cpp files.

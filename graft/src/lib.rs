@@ -52,6 +52,12 @@ pub struct Installed {
     written: Option<Slots>,
 }
 
+// SAFETY: the table that `host` points to is never written and its functions may be called by any thread
+// (hook-shim/include/duckbpf/abi.h); the slots are reached by atomics only.
+unsafe impl Send for Installed {}
+// SAFETY: as above.
+unsafe impl Sync for Installed {}
+
 impl Installed {
     /// Writes the host's own functions back. The graft stays loaded: threads may still be inside it.
     ///

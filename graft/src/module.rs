@@ -158,7 +158,7 @@ impl Handle {
         // SAFETY: a valid C string or null. With RTLD_NOLOAD nothing is run; without, the caller answers for the image's
         // initialisers: crate-internal, it is only called with the graft (see load.rs).
         let handle = unsafe { libc::dlopen(name, flags) };
-        (!handle.is_null()).then_some(Self(handle))
+        if handle.is_null() { None } else { Some(Self(handle)) }
     }
 
     /// Difference between addresses in memory and in the file.
