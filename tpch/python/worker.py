@@ -21,7 +21,7 @@ con = None
 database = None
 
 
-def open_(file, threads, memory, load, programs):
+def open_(file, threads, memory, extension, programs):
     """Opens the data read-only. The database is attached to one in memory, so that it can be attached anew."""
     global con, database
     database = file
@@ -30,12 +30,12 @@ def open_(file, threads, memory, load, programs):
         config["memory_limit"] = memory
     con = duckdb.connect(":memory:", config=config)
     con.execute("SET enable_progress_bar = false")
-    if load:
-        con.execute("LOAD duckbpf")
+    if extension:
+        con.execute("LOAD '{}'".format(extension.replace("'", "''")))
     if programs:
         set_programs(con, programs)
     attach()
-    return {"version": duckdb.__version__, "pid": os.getpid()}
+    return {}
 
 
 def set_programs(connection, programs):
@@ -118,62 +118,58 @@ def reload(program, repeats):
     """Replaces a program by itself, the file read anew each time."""
     statement = "CALL hook_attach('{}', replace := true)".format(program.replace("'", "''"))
     name = os.path.basename(program).removesuffix(".bpf.o")
-    phases = ["read_ns", "parse_ns", "check_ns", "compile_ns", "publish_ns"]
+    phases = ["read_ns", "parse_ns", "check_ns", "compile_ns", "quality_ns", "publish_ns"]
     query = "SELECT {} FROM hook_programs() WHERE name = ?".format(", ".join(phases))
     samples = {"total_ns": [], **{phase: [] for phase in phases}}
     for _ in range(repeats):
         seconds, _ = run(con, statement)
         samples["total_ns"].append(round(seconds * 1e9))
         for phase, value in zip(phases, con.execute(query, [name]).fetchone()):
-            samples[phase].append(value)
+            samples[phase].append(value or 0)
     return {"samples": samples}
 
 
-def swap(queries, clients, swaps, sets):
-    """Changes the set of programs `swaps` times while `clients` connections run the queries over and over.
+def swap(queries, clients, seconds, pause_s, sets):
+    """Changes the set of programs over and over while `clients` connections run the queries.
 
-    `queries` are [sql, order, digest of the right result]; `sets` are taken in turn.
+    `queries` are [sql, order, digest of the right result]; `sets` are taken in turn, with a pause in between.
     """
-    swapped = threading.Event()
-    counts = [dict(results=0, wrong=0, failed=0) for _ in range(clients)]
-    slowest = [0.0] * clients
-    started = threading.Barrier(clients + 1)
+    over = threading.Event()
+    counts = [{"results": 0, "wrong": 0, "failed": 0} for _ in range(clients)]
 
     def client(number):
         connection = con.cursor()
         connection.execute("USE tpch")
-        count = counts[number]
         for turn in itertools.count(number * 5):
+            if over.is_set():
+                return
             sql, order, right = queries[turn % len(queries)]
             try:
-                seconds, result = run(connection, sql)
-                count["results"] += 1
-                count["wrong"] += digest(result, order) != right
-                slowest[number] = max(slowest[number], seconds)
+                _, result = run(connection, sql)
+                counts[number]["results"] += 1
+                counts[number]["wrong"] += digest(result, order) != right
             except duckdb.Error:
-                count["failed"] += 1
-            if turn == number * 5:
-                started.wait()
-            if swapped.is_set():
-                return
+                counts[number]["failed"] += 1
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
     for thread in threads:
         thread.start()
-    started.wait()
     control = con.cursor()
     times = []
-    begin = time.perf_counter()
-    for turn in range(swaps):
-        start = time.perf_counter_ns()
-        set_programs(control, sets[turn % len(sets)])
-        times.append(time.perf_counter_ns() - start)
-        say(swaps=turn + 1)
-    swapped.set()
-    for thread in threads:
-        thread.join()
-    total = {key: sum(count[key] for count in counts) for key in counts[0]}
-    return {**total, "swap_ns": times, "slowest_s": max(slowest), "took_s": time.perf_counter() - begin}
+    end = time.monotonic() + seconds
+    try:
+        for turn in itertools.count():
+            if time.monotonic() > end:
+                break
+            start = time.perf_counter_ns()
+            set_programs(control, sets[turn % len(sets)])
+            times.append(time.perf_counter_ns() - start)
+            time.sleep(pause_s)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    return {**{key: sum(count[key] for count in counts) for key in counts[0]}, "swap_ns": times}
 
 
 OPERATIONS = {"open": open_, "time": time_, "rows": rows, "count": count, "reload": reload, "swap": swap}

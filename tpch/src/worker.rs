@@ -2,6 +2,7 @@
 //!
 //! The wheel's library needs Python's symbols and cannot be linked, so each run of each configuration is such a process.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -20,11 +21,16 @@ const SCRIPT: &str = include_str!("../python/worker.py");
 /// A worker that is silent for so long hangs: no query of any sensible scale factor takes an hour.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
+/// Between two swaps under load.
+const SWAP_PAUSE: Duration = Duration::from_millis(10);
+
 /// How a worker opens the data.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub python: PathBuf,
     pub database: PathBuf,
+    /// The extension, loaded where the configuration says so.
+    pub extension: PathBuf,
     /// DuckDB's `threads`.
     pub threads: usize,
     /// DuckDB's `memory_limit`; None: its default.
@@ -60,7 +66,7 @@ pub struct Timing {
 /// Hook calls of one warm run of a query.
 #[derive(Debug, Deserialize)]
 pub struct Calls {
-    pub calls: std::collections::BTreeMap<String, u64>,
+    pub calls: BTreeMap<String, u64>,
     pub hash_keys: u64,
 }
 
@@ -78,6 +84,8 @@ pub struct ReloadSamples {
     pub parse_ns: Vec<u64>,
     pub check_ns: Vec<u64>,
     pub compile_ns: Vec<u64>,
+    /// The test of a hash program's quality.
+    pub quality_ns: Vec<u64>,
     pub publish_ns: Vec<u64>,
 }
 
@@ -88,8 +96,6 @@ pub struct Swapped {
     pub wrong: u64,
     pub failed: u64,
     pub swap_ns: Vec<u64>,
-    pub slowest_s: f64,
-    pub took_s: f64,
 }
 
 /// A running worker; it ends when it is dropped.
@@ -125,12 +131,13 @@ impl Worker {
     }
 
     fn open(&mut self, setup: &Setup, hooks: &Hooks) -> Result<()> {
-        let (load, programs) = match hooks {
-            Hooks::Stock => (false, [].as_slice()),
-            Hooks::Loaded(programs) => (true, programs.as_slice()),
+        let (extension, programs) = match hooks {
+            Hooks::Stock => (None, [].as_slice()),
+            Hooks::Loaded(programs) => (Some(&setup.extension), programs.as_slice()),
         };
         self.ask::<Value>(json!({
-            "op": "open", "file": setup.database, "threads": setup.threads, "memory": setup.memory, "load": load, "programs": programs,
+            "op": "open", "file": setup.database, "threads": setup.threads, "memory": setup.memory,
+            "extension": extension, "programs": programs,
         }))
         .map(drop)
     }
@@ -157,24 +164,19 @@ impl Worker {
             .with_context(|| format!("reloading {}", program.display()))
     }
 
-    /// Sets `sets` in turn, `swaps` times in all, while `clients` connections run queries whose results have these digests.
+    /// Sets `sets` in turn, every few milliseconds, while `clients` connections run queries whose results have these digests.
     pub fn swap(
         &mut self,
         queries: &[(&Query, &str)],
         clients: usize,
-        swaps: usize,
+        seconds: f64,
         sets: &[Vec<PathBuf>],
-        mut done: impl FnMut(u64),
     ) -> Result<Swapped> {
         let queries: Vec<_> = queries.iter().map(|(query, digest)| json!([query.sql, query.order, digest])).collect();
-        self.send(json!({"op": "swap", "queries": queries, "clients": clients, "swaps": swaps, "sets": sets}))?;
-        loop {
-            let answer = self.receive()?;
-            match answer.get("swaps").and_then(Value::as_u64) {
-                Some(swaps) => done(swaps),
-                None => return Ok(serde_json::from_value(answer)?),
-            }
-        }
+        let pause = SWAP_PAUSE.as_secs_f64();
+        self.ask(json!({
+            "op": "swap", "queries": queries, "clients": clients, "seconds": seconds, "pause_s": pause, "sets": sets,
+        }))
     }
 
     fn ask<T: DeserializeOwned>(&mut self, request: Value) -> Result<T> {

@@ -16,7 +16,13 @@ fn setup(sf: &str) -> Option<Setup> {
             return None;
         }
     }
-    Some(Setup { python, database, threads: 2, memory: None })
+    Some(Setup {
+        python,
+        database,
+        extension: target.join("extension/duckbpf.duckdb_extension"),
+        threads: 2,
+        memory: None,
+    })
 }
 
 fn check(sf: &str) {

@@ -1,15 +1,338 @@
-use anyhow::Result;
+//! `cargo xtask bench tpch`: what hooks cost on TPC-H, against the untouched wheel; and `cargo xtask demo`: everything once, from nothing.
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use duckbpf_tpch::machine::Machine;
+use duckbpf_tpch::queries::QUERIES;
+use duckbpf_tpch::report::{COLD, Measured, Reload, Report, Set, Sizes, Swap};
+use duckbpf_tpch::run::{self, Comparison, Configuration, Times};
+use duckbpf_tpch::worker::{Calls, Hooks, Setup};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::venv::Venv;
+use crate::{extension, graft, paths, process, programs};
+
+/// The defaults, one a hook, in the order of the hooks.
+const DEFAULTS: [&str; 7] = [
+    "default_hash",
+    "default_schedule_task",
+    "default_execute_forever",
+    "default_load",
+    "default_update_used_memory",
+    "default_allocate_new_block",
+    "default_unpin",
+];
+/// What the defaults are swapped for under load: other decisions, equal results.
+const OTHERS: [&str; 3] = ["hash_wy", "schedule_young_first", "unpin_drop_scanned"];
+const SWAP_CLIENTS: usize = 2;
+const SWAP_SECONDS: f64 = 10.0;
+const DEMO_RUNS: u32 = 30;
 
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// The 22 queries: stock, detached and attached, interleaved, into target/bench/tpch-sfN/
+    Tpch(Tpch),
+}
+
+#[derive(clap::Args)]
+struct Tpch {
+    /// Scale factor of the data, which are made once and kept
+    #[arg(long, default_value_t = 1.0)]
+    sf: f64,
+    /// Runs of each configuration, each in a process of its own
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// DuckDB's threads [default: one a core]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// DuckDB's memory limit, such as 8GB [default: DuckDB's own]
+    #[arg(long)]
+    memory: Option<String>,
+    /// In so many of the runs every query is timed cold too [default: all]
+    #[arg(long)]
+    cold_runs: Option<usize>,
+    /// Programs of the attached configuration, by name or path [default: the seven defaults]
+    #[arg(long, value_delimiter = ',')]
+    programs: Vec<String>,
+    /// Also measure one, three and all programs but hash
+    #[arg(long)]
+    sweep: bool,
+    /// Reloads of each program
+    #[arg(long, default_value_t = 50)]
+    reloads: usize,
+    /// How the hooks get into the engine
+    #[arg(long, default_value = "graft", value_parser = ["graft"])]
+    carrier: String,
+    /// Only the untouched wheel; nothing is built
+    #[arg(long, hide = true)]
+    stock_only: bool,
+}
 
 #[derive(clap::Args)]
 pub struct DemoArgs {}
 
-pub fn run(_args: Args) -> Result<()> {
-    anyhow::bail!("not built yet")
+pub fn run(args: Args) -> Result<()> {
+    let What::Tpch(args) = args.what;
+    let setup = prepare(&args)?;
+    check_stock(&setup, args.sf)?;
+    if !args.stock_only {
+        build()?;
+    }
+    compare(&args, &setup)
 }
 
+/// Stock's times first, while nothing of the project's own is built: they take a few minutes from nothing, the rest takes more.
 pub fn demo(_args: DemoArgs) -> Result<()> {
-    anyhow::bail!("not built yet")
+    let began = Instant::now();
+    let args = Tpch {
+        sf: 1.0,
+        runs: DEMO_RUNS,
+        threads: None,
+        memory: None,
+        cold_runs: Some(3),
+        programs: Vec::new(),
+        sweep: false,
+        reloads: 50,
+        carrier: "graft".to_owned(),
+        stock_only: false,
+    };
+    let setup = prepare(&args)?;
+    check_stock(&setup, args.sf)?;
+    build()?;
+    compare(&args, &setup)?;
+    println!("all of it took {:.0} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn step(what: &str) {
+    eprintln!("== {what}");
+}
+
+/// The environment and the data.
+fn prepare(args: &Tpch) -> Result<Setup> {
+    step("Python environment");
+    let venv = Venv::ensure()?;
+    step(&format!("TPC-H data, scale factor {}", args.sf));
+    let database = data(args.sf, &venv)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Setup {
+        python: venv.python(),
+        database,
+        extension: paths::extension(),
+        threads: args.threads.unwrap_or(cores),
+        memory: args.memory.clone(),
+    })
+}
+
+/// The database of a scale factor, made where it is missing.
+fn data(sf: f64, venv: &Venv) -> Result<PathBuf> {
+    let database = paths::target("bench").join("data").join(format!("tpch-sf{sf}.duckdb"));
+    if !database.exists() {
+        let build =
+            ["run", "--profile", "data", "--package", "duckbpf-tpch", "--features", "data", "--bin", "tpch-data", "--"];
+        let mut generator = process::cargo(&paths::root(), build);
+        generator.arg("--sf").arg(sf.to_string()).arg("--python").arg(venv.python()).arg("--out").arg(&database);
+        process::run(&mut generator).with_context(|| format!("cannot make the data of scale factor {sf}"))?;
+    }
+    Ok(database)
+}
+
+fn build() -> Result<()> {
+    step("graft: DuckDB's patched units");
+    graft::run(graft::Args {})?;
+    step("programs");
+    programs::compile_all(&paths::programs(), "v4")?;
+    step("extension");
+    extension::install(&extension::build()?)?;
+    Ok(())
+}
+
+fn check_stock(setup: &Setup, sf: f64) -> Result<()> {
+    step("the 22 queries on the untouched wheel (milliseconds, warm)");
+    run::check_stock(setup, sf, |query, seconds| {
+        let end = if query % 6 == 0 || query == QUERIES.len() { '\n' } else { ' ' };
+        eprint!("  Q{query:<2} {:8.1}{end}", seconds * 1e3);
+    })?;
+    let reference = duckbpf_tpch::answers::reference(sf, 1).is_some();
+    step(if reference {
+        "all answers are the reference answers"
+    } else {
+        "there are no reference answers at this scale factor"
+    });
+    Ok(())
+}
+
+fn compare(args: &Tpch, setup: &Setup) -> Result<()> {
+    let bench = Bench::new(args, setup)?;
+    let report = bench.measure()?;
+    print!("{}", report.table());
+    let page = report.write(&folder(args))?;
+    println!("report: {}", page.display());
+    let unequal: Vec<_> = report.queries.iter().filter(|query| !query.equal).map(|query| query.query).collect();
+    if !unequal.is_empty() {
+        bail!("results differ between configurations: queries {unequal:?}");
+    }
+    Ok(())
+}
+
+fn folder(args: &Tpch) -> PathBuf {
+    paths::target("bench").join(format!("tpch-sf{}", args.sf))
+}
+
+/// A program by its path, or by its name in the gallery.
+fn find_program(name: &str) -> Result<PathBuf> {
+    let built = paths::programs().join(format!("{name}.bpf.o"));
+    let path = if name.ends_with(".o") { PathBuf::from(name) } else { built };
+    path.canonicalize().with_context(|| format!("there is no program {}", path.display()))
+}
+
+fn find_programs<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<PathBuf>> {
+    names.into_iter().map(find_program).collect()
+}
+
+fn bar(steps: usize) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("   [{bar:40}] {percent:>3}%  {elapsed} gone, {eta} left  {msg}")?;
+    Ok(ProgressBar::new(steps as u64).with_style(style.progress_chars("=> ")))
+}
+
+/// One comparison: what was asked for, and what it compares. The first configuration is stock, the next two, where the extension takes part,
+/// are detached and attached.
+struct Bench<'a> {
+    args: &'a Tpch,
+    setup: &'a Setup,
+    attached: Vec<PathBuf>,
+    configurations: Vec<Configuration>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(args: &'a Tpch, setup: &'a Setup) -> Result<Self> {
+        let stock = Configuration { name: "stock".to_owned(), hooks: Hooks::Stock };
+        if args.stock_only {
+            return Ok(Self { args, setup, attached: Vec::new(), configurations: vec![stock] });
+        }
+        let attached = match args.programs.as_slice() {
+            [] => find_programs(DEFAULTS)?,
+            named => find_programs(named.iter().map(String::as_str))?,
+        };
+        let loaded = |name: &str, programs| Configuration { name: name.to_owned(), hooks: Hooks::Loaded(programs) };
+        let mut configurations = vec![stock, loaded("detached", Vec::new()), loaded("attached", attached.clone())];
+        if args.sweep {
+            configurations.push(loaded("1 program", find_programs(["default_unpin"])?));
+            configurations.push(loaded(
+                "3 programs",
+                find_programs(["default_load", "default_update_used_memory", "default_unpin"])?,
+            ));
+            configurations.push(loaded("all but hash", find_programs(DEFAULTS.into_iter().skip(1))?));
+        }
+        Ok(Self { args, setup, attached, configurations })
+    }
+
+    fn measure(&self) -> Result<Report> {
+        let runs = self.args.runs as usize;
+        let cold_rounds = self.args.cold_runs.unwrap_or(runs).min(runs);
+        let comparison = Comparison { setup: self.setup, configurations: &self.configurations, cold_rounds };
+        let names: Vec<_> = self.configurations.iter().map(|configuration| configuration.name.as_str()).collect();
+        step(&format!("{runs} runs of each of: {}", names.join(", ")));
+        let mut times = comparison.no_times();
+        self.rounds(&comparison, 0..runs.div_ceil(2), &mut times)?;
+        let swap = self.live_swap(&times)?;
+        self.rounds(&comparison, runs.div_ceil(2)..runs, &mut times)?;
+        let calls = self.calls()?;
+        let measured = Measured { stock: &times[0], detached: times.get(1), attached: times.get(2), calls: &calls };
+        Ok(Report {
+            carrier: self.args.carrier.clone(),
+            sf: self.args.sf,
+            runs,
+            threads: self.setup.threads,
+            memory: self.setup.memory.clone(),
+            cold_runs: cold_rounds,
+            cold: COLD,
+            programs: self.attached.iter().map(|path| run::program_name(path)).collect(),
+            machine: Machine::here(),
+            queries: measured.queries(),
+            summary: measured.summary(),
+            sets: self.sets(&times),
+            reload: self.reloads()?,
+            swap,
+            sizes: self.sizes()?,
+        })
+    }
+
+    fn rounds(&self, comparison: &Comparison, rounds: Range<usize>, times: &mut [Times]) -> Result<()> {
+        let bar = bar(comparison.steps() * rounds.len())?;
+        comparison.run(rounds, times, |name, round| {
+            bar.set_message(format!("run {round} of {}, {name}", self.args.runs));
+            bar.inc(1);
+        })?;
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Swaps programs while queries run, and tells what that did to them.
+    fn live_swap(&self, times: &[Times]) -> Result<Option<Swap>> {
+        if self.args.stock_only {
+            return Ok(None);
+        }
+        step(&format!("live swap: {SWAP_CLIENTS} clients run the queries while the programs change, {SWAP_SECONDS} s"));
+        let sets = [self.attached.clone(), find_programs(OTHERS)?, Vec::new()];
+        let digests = run::digests(&times[0]).context("stock's own results differ from run to run")?;
+        let swap = Swap::new(SWAP_CLIENTS, &run::swap(self.setup, &sets, &digests, SWAP_CLIENTS, SWAP_SECONDS)?);
+        if let Some(swap) = &swap {
+            eprintln!("   {swap}");
+            if swap.wrong + swap.failed > 0 {
+                bail!("queries gave wrong results, or none, while programs were swapped");
+            }
+        }
+        Ok(swap)
+    }
+
+    fn calls(&self) -> Result<Vec<Calls>> {
+        if self.args.stock_only {
+            return Ok(Vec::new());
+        }
+        step("hook calls of each query");
+        let bar = bar(QUERIES.len())?;
+        let calls = run::count_calls(self.setup, &self.attached, || bar.inc(1))?;
+        bar.finish_and_clear();
+        Ok(calls)
+    }
+
+    /// Of the configurations behind the first three.
+    fn sets(&self, times: &[Times]) -> Vec<Set> {
+        let configurations = self.configurations.iter().zip(times).skip(3);
+        configurations.map(|(configuration, set)| Set::new(configuration, &times[0], set)).collect()
+    }
+
+    fn reloads(&self) -> Result<Vec<Reload>> {
+        if self.args.stock_only {
+            return Ok(Vec::new());
+        }
+        step(&format!("{} reloads of each program", self.args.reloads));
+        let reloads = run::reload(self.setup, &self.attached, self.args.reloads)?;
+        Ok(reloads.iter().filter_map(|(program, samples)| Reload::new(program, samples)).collect())
+    }
+
+    fn sizes(&self) -> Result<Sizes> {
+        let size = |path: &Path| fs::metadata(path).ok().map(|file| file.len());
+        let find_library = "import importlib.util; print(importlib.util.find_spec('_duckdb').origin)";
+        let library = process::read(Command::new(&self.setup.python).args(["-c", find_library]))?;
+        let programs = self.attached.iter().filter_map(|path| Some((run::program_name(path), size(path)?)));
+        Ok(Sizes {
+            wheel_library: size(Path::new(library.trim())),
+            graft: size(&paths::graft_image()),
+            extension: size(&paths::extension()),
+            programs: programs.collect(),
+        })
+    }
 }

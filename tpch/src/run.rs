@@ -1,0 +1,171 @@
+//! The runs of a comparison: every configuration once a round, each time in a process of its own, in an order that changes from round to round.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::answers;
+use crate::queries::QUERIES;
+use crate::worker::{Calls, Hooks, ReloadSamples, Setup, Swapped, Worker};
+
+/// What is compared.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    pub name: String,
+    pub hooks: Hooks,
+}
+
+/// What one configuration did with one query. Seconds.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    pub hot_s: Vec<f64>,
+    pub cold_s: Vec<f64>,
+    /// Of all results; one when all were equal.
+    pub digests: BTreeSet<String>,
+}
+
+/// Times of one configuration, by query.
+pub type Times = Vec<Samples>;
+
+/// What every round does.
+pub struct Comparison<'a> {
+    pub setup: &'a Setup,
+    pub configurations: &'a [Configuration],
+    /// In so many of the first rounds the first execution of a query is cold; later it only warms up.
+    pub cold_rounds: usize,
+}
+
+impl Comparison<'_> {
+    /// Queries that one round times.
+    pub fn steps(&self) -> usize {
+        self.configurations.len() * QUERIES.len()
+    }
+
+    /// Nothing measured yet.
+    pub fn no_times(&self) -> Vec<Times> {
+        vec![vec![Samples::default(); QUERIES.len()]; self.configurations.len()]
+    }
+
+    /// Runs these rounds and adds to `times`, which are by configuration. `progress` hears of each query that was timed.
+    pub fn run(&self, rounds: Range<usize>, times: &mut [Times], mut progress: impl FnMut(&str, usize)) -> Result<()> {
+        for round in rounds {
+            for index in order(self.configurations.len(), round) {
+                let configuration = &self.configurations[index];
+                let mut report = || progress(&configuration.name, round + 1);
+                run_once(self.setup, configuration, round < self.cold_rounds, &mut times[index], &mut report)
+                    .with_context(|| format!("configuration {}, run {}", configuration.name, round + 1))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn run_once(
+    setup: &Setup,
+    configuration: &Configuration,
+    cold: bool,
+    times: &mut [Samples],
+    progress: &mut dyn FnMut(),
+) -> Result<()> {
+    let mut worker = Worker::start(setup, &configuration.hooks)?;
+    for (query, samples) in QUERIES.iter().zip(times) {
+        let timing = worker.time(query, cold)?;
+        if cold {
+            samples.cold_s.push(timing.first_s);
+        }
+        samples.hot_s.push(timing.hot_s);
+        samples.digests.extend(timing.digests);
+        progress();
+    }
+    Ok(())
+}
+
+/// Who comes when in a round. Over 2n rounds each of n configurations has every place twice, and every neighbour on both sides.
+fn order(configurations: usize, round: usize) -> Vec<usize> {
+    let forward = (0..configurations).map(|place| (place + round) % configurations);
+    if (round / configurations).is_multiple_of(2) { forward.collect() } else { forward.rev().collect() }
+}
+
+/// Runs every query on the untouched wheel and compares with the reference answers, where there are any for this scale factor.
+/// `told` hears the number and the warm seconds of each as they come.
+pub fn check_stock(setup: &Setup, sf: f64, mut told: impl FnMut(usize, f64)) -> Result<()> {
+    let mut worker = Worker::start(setup, &Hooks::Stock)?;
+    let mut wrong = Vec::new();
+    for query in &QUERIES {
+        let timing = worker.time(query, false)?;
+        told(query.number, timing.hot_s);
+        if let Some(reference) = answers::reference(sf, query.number)
+            && let Err(error) = answers::check(&worker.rows(query.sql)?, reference)
+        {
+            wrong.push(format!("query {}: {error:#}", query.number));
+        }
+    }
+    if !wrong.is_empty() {
+        bail!(
+            "the untouched wheel does not give the reference answers: the data or a query is wrong\n  {}",
+            wrong.join("\n  ")
+        );
+    }
+    Ok(())
+}
+
+/// Hook calls of every query with these programs, in a process that is not timed.
+pub fn count_calls(setup: &Setup, programs: &[PathBuf], mut progress: impl FnMut()) -> Result<Vec<Calls>> {
+    let mut worker = Worker::start(setup, &Hooks::Loaded(programs.to_vec()))?;
+    QUERIES
+        .iter()
+        .map(|query| {
+            let calls = worker.count(query)?;
+            progress();
+            Ok(calls)
+        })
+        .collect()
+}
+
+/// Reloads each of the programs while all of them are attached.
+pub fn reload(setup: &Setup, programs: &[PathBuf], repeats: usize) -> Result<Vec<(String, ReloadSamples)>> {
+    let mut worker = Worker::start(setup, &Hooks::Loaded(programs.to_vec()))?;
+    programs.iter().map(|program| Ok((program_name(program), worker.reload(program, repeats)?.samples))).collect()
+}
+
+/// The digest of each query's result, where all its results were equal.
+pub fn digests(times: &[Samples]) -> Option<Vec<String>> {
+    times.iter().map(|samples| samples.digests.iter().next().filter(|_| samples.digests.len() == 1).cloned()).collect()
+}
+
+/// Swaps the sets while queries run, in a process of its own. `digests` are the right results', by query.
+pub fn swap(setup: &Setup, sets: &[Vec<PathBuf>], digests: &[String], clients: usize, seconds: f64) -> Result<Swapped> {
+    let queries: Vec<_> = QUERIES.iter().zip(digests.iter().map(String::as_str)).collect();
+    Worker::start(setup, &Hooks::Loaded(Vec::new()))?.swap(&queries, clients, seconds, sets)
+}
+
+/// A program is called by its file's stem.
+pub fn program_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(".bpf.o").unwrap_or(&name).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_configuration_has_every_place_equally_often() {
+        let n = 3;
+        let mut places = vec![vec![0; n]; n];
+        for round in 0..2 * n {
+            for (place, configuration) in order(n, round).into_iter().enumerate() {
+                places[configuration][place] += 1;
+            }
+        }
+        assert_eq!(places, vec![vec![2; n]; n]);
+    }
+
+    #[test]
+    fn a_program_is_called_by_its_stem() {
+        assert_eq!(program_name(Path::new("a/default_hash.bpf.o")), "default_hash");
+        assert_eq!(program_name(Path::new("other.o")), "other.o");
+    }
+}

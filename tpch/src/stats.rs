@@ -1,0 +1,134 @@
+//! The few statistics that the report needs.
+//!
+//! A ratio of two configurations is the ratio of their medians over all runs. Runs are interleaved, so the n-th run of one configuration lies beside the
+//! n-th of another, and whatever disturbed the machine then disturbed both: the bootstrap draws whole runs, the same for both.
+
+/// Resamples behind an interval.
+const RESAMPLES: usize = 2000;
+/// Fixed, so that a report can be computed again from its samples.
+const SEED: u64 = 0x6475_636b_6270_6621;
+
+/// Middle value; the mean of the middle two of an even number. None of none.
+pub fn median(values: &[f64]) -> Option<f64> {
+    quantile(values, 0.5)
+}
+
+/// Quantile by linear interpolation between the two nearest values. None of none.
+pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let position = q.clamp(0.0, 1.0) * sorted.len().checked_sub(1)? as f64;
+    let (low, high) = (sorted[position.floor() as usize], sorted[position.ceil() as usize]);
+    Some(low + (high - low) * position.fract())
+}
+
+/// Arithmetic mean. None of none.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Geometric mean. None of none.
+pub fn geomean(values: &[f64]) -> Option<f64> {
+    let logarithms: Vec<f64> = values.iter().map(|value| value.ln()).collect();
+    mean(&logarithms).map(f64::exp)
+}
+
+/// One configuration's times beside those of the baseline, of one query or of several. The n-th time of each is of run n.
+pub struct Paired<'a> {
+    queries: Vec<(&'a [f64], &'a [f64])>,
+    runs: usize,
+}
+
+impl<'a> Paired<'a> {
+    /// Pairs (baseline, configuration), one a query. Runs that only some of them have are left out.
+    pub fn new(queries: impl IntoIterator<Item = (&'a [f64], &'a [f64])>) -> Self {
+        let queries: Vec<_> = queries.into_iter().collect();
+        let runs = queries.iter().map(|(base, other)| base.len().min(other.len())).min().unwrap_or(0);
+        Self { queries, runs }
+    }
+
+    /// Geometric mean over the queries of the ratio of medians.
+    pub fn ratio(&self) -> Option<f64> {
+        let runs: Vec<usize> = (0..self.runs).collect();
+        self.ratio_of(&runs)
+    }
+
+    /// Its 95% interval. None with less than two runs.
+    pub fn interval(&self) -> Option<[f64; 2]> {
+        if self.runs < 2 {
+            return None;
+        }
+        let mut random = fastrand::Rng::with_seed(SEED);
+        let ratios: Vec<f64> = (0..RESAMPLES)
+            .filter_map(|_| {
+                let runs: Vec<usize> = (0..self.runs).map(|_| random.usize(..self.runs)).collect();
+                self.ratio_of(&runs)
+            })
+            .collect();
+        Some([quantile(&ratios, 0.025)?, quantile(&ratios, 0.975)?])
+    }
+
+    fn ratio_of(&self, runs: &[usize]) -> Option<f64> {
+        let pick = |times: &[f64]| median(&runs.iter().map(|run| times[*run]).collect::<Vec<_>>());
+        let ratios: Option<Vec<f64>> =
+            self.queries.iter().map(|(base, other)| Some(pick(other)? / pick(base)?)).collect();
+        geomean(&ratios?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_means_and_quantiles() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(&[]), None);
+        assert_eq!(quantile(&[10.0, 20.0, 30.0], 0.99), Some(29.8));
+        assert_eq!(mean(&[1.0, 2.0, 6.0]), Some(3.0));
+        assert!((geomean(&[2.0, 8.0]).unwrap() - 4.0).abs() < 1e-12);
+        assert_eq!(geomean(&[]), None);
+    }
+
+    #[test]
+    fn a_ratio_is_of_medians_over_queries() {
+        let base = [[1.0, 1.0, 9.0], [2.0, 2.0, 2.0]];
+        let other = [[2.0, 2.0, 2.0], [1.0, 4.0, 1.0]];
+        let paired = Paired::new(base.iter().zip(&other).map(|(base, other)| (base.as_slice(), other.as_slice())));
+        // 2/1 and 1/2
+        assert!((paired.ratio().unwrap() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_interval_covers_the_ratio_and_forgets_what_disturbed_both() {
+        let mut random = fastrand::Rng::with_seed(1);
+        // Runs differ by a factor of up to 3, the configurations by 1.05 and 1% of noise.
+        let (base, other): (Vec<f64>, Vec<f64>) = (0..40)
+            .map(|_| {
+                let load = 1.0 + 2.0 * random.f64();
+                (load, load * 1.05 * (0.99 + 0.02 * random.f64()))
+            })
+            .unzip();
+        let paired = Paired::new([(base.as_slice(), other.as_slice())]);
+        let [low, high] = paired.interval().unwrap();
+        let ratio = paired.ratio().unwrap();
+        assert!(low <= ratio && ratio <= high, "{low} {ratio} {high}");
+        assert!(low > 1.03 && high < 1.07, "{low} {high}");
+    }
+
+    #[test]
+    fn the_same_samples_give_the_same_interval() {
+        let (base, other) = ([1.0, 1.1, 1.2, 1.3], [1.1, 1.1, 1.3, 1.2]);
+        let interval = || Paired::new([(base.as_slice(), other.as_slice())]).interval();
+        assert_eq!(interval(), interval());
+    }
+
+    #[test]
+    fn too_few_runs_have_no_interval() {
+        assert_eq!(Paired::new([([1.0].as_slice(), [1.0].as_slice())]).interval(), None);
+        assert_eq!(Paired::new([]).ratio(), None);
+        let uneven = Paired::new([([1.0, 2.0].as_slice(), [1.0].as_slice())]);
+        assert_eq!((uneven.ratio(), uneven.interval()), (Some(1.0), None));
+    }
+}
