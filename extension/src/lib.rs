@@ -15,7 +15,6 @@ mod guard;
 mod paths;
 mod report;
 mod settings;
-mod stub;
 mod table;
 
 use duckdb_loadable_macros::duckdb_entrypoint_c_api_v2;

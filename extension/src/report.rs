@@ -1,15 +1,12 @@
-//! What an error says of what is still in force.
+//! What an error of this crate's own says of what is still in force; the runtime's errors say it themselves.
 
-use crate::engine::Runtime;
-use std::fmt::Display;
+use duckbpf_runtime::Runtime;
+use duckdb_neo::Error;
 
-/// An error with the programs that go on as before.
-pub fn refused(runtime: &Runtime, reason: &dyn Display) -> String {
+/// An error with the programs that stay attached.
+pub fn refused(runtime: &Runtime, reason: &str) -> Error {
     let mut names: Vec<String> = runtime.programs().into_iter().map(|program| program.name).collect();
     names.dedup();
-    if names.is_empty() {
-        format!("{reason}; nothing is attached, as before")
-    } else {
-        format!("{reason}; the old programs stay attached: {}", names.join(", "))
-    }
+    let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    Error::invalid_input(format!("{reason}\nNothing was changed; attached as before: {names}."))
 }

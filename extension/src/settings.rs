@@ -43,11 +43,11 @@ impl CustomOptionCallbacks for HookProgram {
             let list = if is_reset { None } else { String::from_value(&value)? };
             let runtime = runtime()?;
             let paths = paths::split(list.as_deref().unwrap_or_default())
-                .map_err(|reason| Error::invalid_input(report::refused(runtime, &format!("hook_program: {reason}"))))?;
+                .map_err(|reason| report::refused(runtime, &format!("hook_program: {reason}")))?;
             if !paths.is_empty() {
                 access::require_files(context, "hook_program")?;
             }
-            runtime.replace(&paths).map_err(|error| Error::invalid_input(report::refused(runtime, &error)))?;
+            runtime.replace(&paths).map_err(|error| Error::invalid_input(error.to_string()))?;
             // NULL detaches as '' does, and reads as ''.
             list.map_or_else(|| "".value(context), |_| Ok(value))
         })

@@ -12,7 +12,7 @@ use duckdb_neo::signature::{FunctionDocumentationBuilder, SignatureBuilder};
 use duckdb_neo::table_function::{
     BindFunctionHandle, ExecColumnInfo, InitColumnData, TableFunctionBuilder, TableFunctionCallbacks,
 };
-use duckdb_neo::types::MapValue;
+use duckdb_neo::types::{List, MapValue};
 use duckdb_neo::value::Value;
 use duckdb_neo::vector::Unknown;
 use duckdb_neo::{DuckDBType, Error, Result, ToValue};
@@ -23,7 +23,9 @@ use std::vec::IntoIter;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
     Text(Option<String>),
-    Number(Option<u64>),
+    Texts(Vec<String>),
+    Number(u64),
+    Truth(bool),
     Counts(Vec<(String, u64)>),
 }
 
@@ -32,8 +34,12 @@ pub enum Cell {
 pub enum Kind {
     /// VARCHAR
     Text,
+    /// VARCHAR[]
+    Texts,
     /// UBIGINT
     Number,
+    /// BOOLEAN
+    Truth,
     /// MAP(VARCHAR, UBIGINT)
     Counts,
 }
@@ -63,8 +69,10 @@ pub trait Table: Send + Sync + 'static {
 
 /// Registers a table function.
 pub fn register<T: Table>(extension: &Extension, table: T) -> Result<()> {
-    let documentation =
-        FunctionDocumentationBuilder::new().description(T::DESCRIPTION).add_example("", T::EXAMPLE).add_category("hooks");
+    let documentation = FunctionDocumentationBuilder::new()
+        .description(T::DESCRIPTION)
+        .add_example("", T::EXAMPLE)
+        .add_category("hooks");
     TableFunctionBuilder::new(T::NAME, T::signature().documentation(documentation), Adapter(table)).register(extension)
 }
 
@@ -138,7 +146,9 @@ impl Kind {
     fn logical_type(self, context: &Context) -> Result<LogicalType> {
         match self {
             Kind::Text => String::logical_type(context),
+            Kind::Texts => List::<String>::logical_type(context),
             Kind::Number => u64::logical_type(context),
+            Kind::Truth => bool::logical_type(context),
             Kind::Counts => MapValue::<String, u64>::logical_type(context),
         }
     }
@@ -148,6 +158,8 @@ impl ToValue for Cell {
     fn value<C: FFILink + ?Sized>(&self, link: &C) -> Result<Value> {
         match self {
             Cell::Text(text) => text.value(link),
+            Cell::Texts(texts) => List(texts.iter().cloned().map(Some).collect()).value(link),
+            Cell::Truth(truth) => truth.value(link),
             Cell::Number(number) => number.value(link),
             Cell::Counts(counts) => counts.iter().cloned().collect::<MapValue<String, u64>>().value(link),
         }
@@ -168,6 +180,18 @@ impl From<&str> for Cell {
 
 impl From<u64> for Cell {
     fn from(number: u64) -> Self {
-        Cell::Number(Some(number))
+        Cell::Number(number)
+    }
+}
+
+impl From<usize> for Cell {
+    fn from(number: usize) -> Self {
+        Cell::Number(number as u64)
+    }
+}
+
+impl From<bool> for Cell {
+    fn from(truth: bool) -> Self {
+        Cell::Truth(truth)
     }
 }
