@@ -63,7 +63,10 @@ def _run(item: pytest.Item) -> list[pytest.TestReport]:
 
 
 def _read(item: pytest.Item, line: str) -> pytest.TestReport:
-    return item.config.hook.pytest_report_from_serializable(config=item.config, data=json.loads(line))
+    report = item.config.hook.pytest_report_from_serializable(config=item.config, data=json.loads(line))
+    if isinstance(report.longrepr, list):  # where a test was skipped, and why: a tuple before it was JSON
+        report.longrepr = tuple(report.longrepr)
+    return report
 
 
 def _died(item: pytest.Item, ended: subprocess.CompletedProcess[str]) -> pytest.TestReport:

@@ -82,7 +82,7 @@ def mappings() -> int:
     return len(Path("/proc/self/maps").read_text().splitlines())
 
 
-def test_swaps_under_load_lose_nothing(data, gallery, capsys):
+def test_swaps_under_load_lose_nothing(data, gallery):
     connection = duckdb.connect(str(data), config={**UNSIGNED, "threads": "2"})
     connection.execute("LOAD duckbpf")
     swapper = connection.cursor()
@@ -108,8 +108,7 @@ def test_swaps_under_load_lose_nothing(data, gallery, capsys):
         swap(SWAPS - SWAPS // 5)
         took = time.monotonic() - began
         grown = resident() - memory, mappings() - maps, len(os.listdir("/proc/self/fd")) - files
-    with capsys.disabled():
-        print(f"\n  {SWAPS} swaps, {(SWAPS - SWAPS // 5) / took:.0f} a second beside {clients.done} queries; grown: {grown}")
+    print(f"{SWAPS} swaps, {(SWAPS - SWAPS // 5) / took:.0f} a second beside {clients.done} queries; grown: {grown}")
     assert clients.wrong == []
     assert clients.done > 20
     assert grown[0] < 64 << 20
