@@ -165,7 +165,7 @@ idx_t ActiveQueries() {
 	return active_queries.load(std::memory_order_relaxed);
 }
 
-void ForgetDatabase(duckdb::DatabaseInstance &db) {
+void RegisterDatabase(duckdb::DatabaseInstance &db) {
 	databases.Forget(&db);
 }
 

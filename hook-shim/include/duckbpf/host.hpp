@@ -46,8 +46,8 @@ void BeginQuery(duckdb::ClientContext &context);
 void NextStatement(duckdb::ClientContext &context);
 void EndQuery(duckdb::ClientContext &context);
 idx_t ActiveQueries();
-//! The database goes away: its number is not used again, should another one take its address
-void ForgetDatabase(duckdb::DatabaseInstance &db);
+//! The database is new, its scheduler made: it gets a number of its own, whoever had its address before
+void RegisterDatabase(duckdb::DatabaseInstance &db);
 
 //! The calling thread works for this query until the scope ends. Scopes nest.
 class QueryScope {
