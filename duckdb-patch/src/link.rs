@@ -10,7 +10,7 @@ use crate::{Layout, read, write};
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSymbol, SymbolKind, SymbolScope};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,6 +45,7 @@ pub fn link(
 ) -> Result<Manifest> {
     let mut exports = Exports::of(&objects.units)?;
     exports.hide(added)?;
+    exports.check(&layout.root.join("graft/hosts.json"))?;
     let path = |name: &str| layout.output.join(name);
     write(&path("exports.map"), exports.version_script().as_bytes())?;
     let (stub, full, image) = (path("host-stub.so"), path("duckbpf-graft.so.debug"), path("duckbpf-graft.so"));
@@ -68,6 +69,23 @@ pub fn link(
     };
     write(&path("manifest.json"), &serde_json::to_vec_pretty(&manifest)?)?;
     Ok(manifest)
+}
+
+/// What matters here in `graft/hosts.json`, which `cargo xtask hosts` writes.
+#[derive(Deserialize)]
+struct Hosts {
+    hosts: Vec<Host>,
+}
+
+#[derive(Deserialize)]
+struct Host {
+    wheel: String,
+    proof: Proof,
+}
+
+#[derive(Deserialize)]
+struct Proof {
+    direct: BTreeMap<String, u64>,
 }
 
 #[derive(Default)]
@@ -101,6 +119,18 @@ impl Exports {
         for name in added {
             if !self.functions.remove(name) {
                 bail!("duckdb-patch/added.txt: {name} is not a function with external linkage of any unit");
+            }
+        }
+        Ok(())
+    }
+
+    /// A function that a known host reaches past its slots can't be replaced there.
+    fn check(&self, hosts: &Path) -> Result<()> {
+        let table: Hosts =
+            serde_json::from_slice(&read(hosts)?).with_context(|| format!("reading {}", hosts.display()))?;
+        for host in table.hosts {
+            if let Some(name) = host.proof.direct.keys().find(|name| self.functions.contains(*name)) {
+                bail!("{name} is in a unit of the graft, but {} reaches it directly (graft/hosts.json)", host.wheel);
             }
         }
         Ok(())

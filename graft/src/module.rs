@@ -171,8 +171,11 @@ impl Handle {
         let mut map: *const LinkMap = std::ptr::null();
         // SAFETY: the handle is open; for RTLD_DI_LINKMAP dlinfo writes one pointer to where it is told.
         let status = unsafe { libc::dlinfo(self.0, libc::RTLD_DI_LINKMAP, (&raw mut map).cast()) };
-        // SAFETY: on success it points to the object's link_map, which lives as long as the handle is open.
-        (status == 0).then(|| unsafe { map.as_ref() }).flatten().map(|map| map.address)
+        if status != 0 {
+            return None;
+        }
+        // SAFETY: null, or the object's link_map, which lives as long as the handle is open.
+        unsafe { map.as_ref() }.map(|map| map.address)
     }
 }
 
@@ -293,7 +296,7 @@ impl Tables {
     /// From where an entry points to the end of the segment. The loader has made most pointers absolute, not all.
     fn rest(&self, tag: u32) -> Option<&'static [u8]> {
         let value = self.entry(tag)?;
-        [value, self.base.wrapping_add(value)].into_iter().find_map(|address| self.from_address(address))
+        [value, self.base.wrapping_add(value)].into_iter().find_map(|address| self.after(address))
     }
 
     fn table(&self, start: u32, size: u32) -> Option<&'static [u8]> {
@@ -301,10 +304,10 @@ impl Tables {
     }
 
     fn bytes(&self, range: &Range<usize>) -> Option<&'static [u8]> {
-        self.from_address(range.start)?.get(..range.len())
+        self.after(range.start)?.get(..range.len())
     }
 
-    fn from_address(&self, address: usize) -> Option<&'static [u8]> {
+    fn after(&self, address: usize) -> Option<&'static [u8]> {
         self.segments.iter().find_map(|segment| {
             let offset = address.checked_sub(segment.as_ptr().addr())?;
             segment.get(offset..).filter(|rest| !rest.is_empty())

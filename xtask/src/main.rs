@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod extension;
 mod graft;
+mod hosts;
 mod paths;
 mod process;
 mod programs;
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Compile the patched units of DuckDB into the graft
     Graft(graft::Args),
+    /// Look at every official wheel and write graft/hosts.json
+    Hosts(hosts::Args),
     /// Compile extensions-c/*/program.bpf.c into target/bpf/
     Programs(programs::Args),
     /// Build the loadable extension, with the graft inside, and install it where LOAD finds it
@@ -46,7 +49,7 @@ impl Command {
         match self {
             Command::Graft(_) | Command::Programs(_) => &[system::Package::Clang, system::Package::Lld],
             Command::Extension(_) => system::COMPILERS,
-            Command::Venv => &[system::Package::PythonVenv],
+            Command::Hosts(_) | Command::Venv => &[system::Package::PythonVenv],
             Command::Test(_) | Command::Bench(_) | Command::Demo(_) => system::ALL,
         }
     }
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
     system::require(cli.command.needs(), may_install)?;
     match cli.command {
         Command::Graft(args) => graft::run(args),
+        Command::Hosts(args) => hosts::run(args),
         Command::Programs(args) => programs::run(args),
         Command::Extension(args) => extension::run(args),
         Command::Venv => venv::Venv::ensure().map(|venv| println!("{}", venv.python().display())),
