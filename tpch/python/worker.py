@@ -25,7 +25,8 @@ def open_(file, threads, memory, extension, programs):
     """Opens the data read-only. The database is attached to one in memory, so that it can be attached anew."""
     global con, database
     database = file
-    config = {"allow_unsigned_extensions": "true", "threads": threads}
+    spill = f"{file}.{os.getpid()}.tmp"
+    config = {"allow_unsigned_extensions": "true", "threads": threads, "temp_directory": spill}
     if memory:
         config["memory_limit"] = memory
     con = duckdb.connect(":memory:", config=config)

@@ -21,6 +21,8 @@ const SCRIPT: &str = include_str!("../python/worker.py");
 /// A worker that is silent for so long hangs: no query of any sensible scale factor takes an hour.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
+/// What a worker gets to close its database before it is killed.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Between two swaps under load.
 const SWAP_PAUSE: Duration = Duration::from_millis(10);
 
@@ -101,7 +103,8 @@ pub struct Swapped {
 /// A running worker; it ends when it is dropped.
 pub struct Worker {
     child: Child,
-    stdin: ChildStdin,
+    /// Closed to let it end.
+    stdin: Option<ChildStdin>,
     answers: Receiver<std::io::Result<String>>,
 }
 
@@ -125,7 +128,7 @@ impl Worker {
                 }
             }
         });
-        let mut worker = Self { child, stdin, answers };
+        let mut worker = Self { child, stdin: Some(stdin), answers };
         worker.open(setup, hooks)?;
         Ok(worker)
     }
@@ -188,8 +191,9 @@ impl Worker {
     fn send(&mut self, request: Value) -> Result<()> {
         let mut line = request.to_string();
         line.push('\n');
+        let stdin = self.stdin.as_mut().context("the worker was told to end")?;
         // A worker that died is told better by its missing answer.
-        let _ = self.stdin.write_all(line.as_bytes());
+        let _ = stdin.write_all(line.as_bytes());
         Ok(())
     }
 
@@ -212,7 +216,10 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // It has nothing to save. Both fail only when it ended already.
+        drop(self.stdin.take());
+        // Its stdout closes when it ends, which takes DuckDB some milliseconds; after an error it may be in the middle of a query.
+        while self.answers.recv_timeout(FAREWELL).is_ok() {}
+        // Both fail only when it ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
