@@ -7,6 +7,6 @@ use duckdb_neo::Error;
 pub fn refused(runtime: &Runtime, reason: &str) -> Error {
     let mut names: Vec<String> = runtime.programs().into_iter().map(|program| program.name).collect();
     names.dedup();
-    let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    let names = if names.is_empty() { "no program".to_owned() } else { names.join(", ") };
     Error::invalid_input(format!("{reason}\nNothing was changed; attached as before: {names}."))
 }
