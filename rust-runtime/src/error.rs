@@ -1,6 +1,14 @@
 //! What can go wrong, in words for whoever wrote the program or the SET.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
+
+use crate::{
+    hook::Hook,
+    hooks::Degenerate,
+    jit,
+    object::{MemoryError, ObjectError},
+    verifier::Rejection,
+};
 
 /// Why nothing was changed. Displays as what was wrong, where, and what is still in force.
 #[derive(Debug)]
@@ -13,13 +21,49 @@ pub struct Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    #[error("not built yet")]
-    Unfinished,
+    #[error("{}: {source}", path.display())]
+    Object { path: PathBuf, source: ObjectError },
+    #[error("{}: {rejection}", path.display())]
+    Rejected { path: PathBuf, rejection: Box<Rejection> },
+    #[error("{}: {source}", path.display())]
+    Compile { path: PathBuf, source: jit::Error },
+    #[error("{}: {source}", path.display())]
+    Memory { path: PathBuf, source: MemoryError },
+    #[error("{}: program {symbol} (hook hash) is refused: {degenerate}", path.display())]
+    Quality { path: PathBuf, symbol: String, degenerate: Degenerate },
+    #[error("{}: a program is named by its file; this path has no file name", path.display())]
+    NoName { path: PathBuf },
+    #[error("{}: all its programs are optional (SEC(\"?...\")), so there is nothing to attach", path.display())]
+    OnlyOptional { path: PathBuf },
+    #[error("{}: the hook {hook} is held by {holder} already; detach that, or use replace := true", path.display())]
+    Taken { path: PathBuf, hook: Hook, holder: String },
+    #[error("{}: a program named {name} is attached already; detach it, or use replace := true", path.display())]
+    NameTaken { path: PathBuf, name: String },
+    #[error("{}: both {first} and {name} have a program for the hook {hook}; a hook takes one", path.display())]
+    Twice { path: PathBuf, hook: Hook, first: String, name: String },
+    #[error("{}: the list names {name} twice", path.display())]
+    SameName { path: PathBuf, name: String },
+    #[error("no program named '{name}' is attached")]
+    NotAttached { name: String },
+    #[error("this process is a fork: its hooks are detached for good; open the database in a process of its own")]
+    Forked,
+    #[error("another duckbpf runtime is active in this process; load the extension once")]
+    Busy,
+    #[error("the hookpoints speak version {found}, this runtime version {expected}; use a graft and a runtime of one build")]
+    Version { found: u32, expected: u32 },
+    #[error("the hookpoints refused the runtime with code {0}")]
+    Host(i32),
+    #[error(transparent)]
+    Machine(#[from] jit::Error),
 }
 
 impl Error {
     pub fn problem(&self) -> &Problem {
         &self.problem
+    }
+
+    pub(crate) fn while_in_force(problem: Problem, names: &str) -> Error {
+        Error { problem: Box::new(problem), in_force: Some(names.to_owned()) }
     }
 }
 

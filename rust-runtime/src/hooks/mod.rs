@@ -1,71 +1,368 @@
-//! The control path: which programs are attached to which hooks.
+//! The control path: which programs are attached to which hooks, and when those that were can be freed.
+//!
+//! # Changing the set
+//!
+//! A change loads its files first, outside of any lock. Then, one at a time: the new set is made, the host publishes it with
+//! one store, and `synchronize` waits until no thread can still be inside the old one. Either all of a change happens or none.
+//!
+//! # Freeing
+//!
+//! After `synchronize` an unpublished program can only be held by queries that pinned it. Programs without pins are freed at
+//! once; the others wait in `retired`, which is tried at each change and when the host says that a pin went away. That call
+//! comes from the middle of the engine and must not block: it tries the lock, and leaves a flag if it is taken.
 
 mod info;
+mod load;
+mod quality;
+mod set;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    ptr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
-use duckbpf_abi::duckbpf_host;
+use arc_swap::ArcSwap;
+use duckbpf_abi::{self as abi, duckbpf_hook_counters, duckbpf_host, duckbpf_runtime};
 
-use crate::error::{Error, Problem};
+use crate::{
+    error::{Error, Problem},
+    helpers::Env,
+    hook::Hook,
+    jit,
+};
 pub use info::{Attached, Generation, Options, PointInfo, ProgramInfo, ProgramReport, Refusals, Report, Timings};
+use load::{Loaded, load};
+pub use quality::Degenerate;
+use set::{AttachedObject, AttachedProgram, HookSet};
 
 /// The runtime of the process: loads objects and decides what is attached.
 #[derive(Debug)]
 pub struct Runtime {
     host: &'static duckbpf_host,
+    env: &'static Env,
+    published: ArcSwap<HookSet>,
+    control: Mutex<Control>,
+    /// A pin went away while `control` was taken.
+    unpinned: AtomicBool,
+}
+
+/// Held by whoever changes the set.
+#[derive(Debug, Default)]
+struct Control {
+    /// Unpublished and synchronized, but pinned when last looked at.
+    retired: Vec<Arc<AttachedObject>>,
+}
+
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+static STARTING: Mutex<()> = Mutex::new(());
+static TABLE: duckbpf_runtime =
+    duckbpf_runtime { version: abi::DUCKBPF_HOST_VERSION, reserved: 0, unpinned: Some(unpinned) };
+
+/// Called by the host, outside of its locks, on whatever thread dropped the last pin.
+unsafe extern "C" fn unpinned() {
+    if let Some(runtime) = RUNTIME.get() {
+        runtime.unpinned.store(true, Ordering::Release);
+        runtime.reclaim_if_asked();
+    }
 }
 
 impl Runtime {
     /// Starts the only runtime of the process on what a graft or a hooked engine offers. Calling it again with the same
     /// host returns the same runtime.
-    pub fn start(_host: &'static duckbpf_host) -> Result<&'static Runtime, Error> {
-        Err(Error::from(Problem::Unfinished))
+    pub fn start(host: &'static duckbpf_host) -> Result<&'static Runtime, Error> {
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = RUNTIME.get() {
+            return if ptr::eq(runtime.host, host) { Ok(runtime) } else { Err(Problem::Busy.into()) };
+        }
+        check_versions(host)?;
+        jit::check_processor().map_err(Problem::Machine)?;
+        // SAFETY: the table is static, as abi.h demands.
+        let code = host.register_runtime.map_or(abi::DUCKBPF_ERROR_VERSION, |register| unsafe { register(&TABLE) });
+        match code {
+            code if code == abi::DUCKBPF_OK as i32 => {}
+            abi::DUCKBPF_ERROR_BUSY => return Err(Problem::Busy.into()),
+            abi::DUCKBPF_ERROR_FORKED => return Err(Problem::Forked.into()),
+            code => return Err(Problem::Host(code).into()),
+        }
+        Ok(RUNTIME.get_or_init(|| Runtime {
+            host,
+            env: Env::leak(host),
+            published: ArcSwap::from_pointee(HookSet::new(Generation(0), Vec::new())),
+            control: Mutex::default(),
+            unpinned: AtomicBool::new(false),
+        }))
     }
 
     /// Attaches exactly these objects, all or none, in one step; reads every file anew. An empty list detaches all.
-    pub fn replace(&self, _paths: &[PathBuf]) -> Result<Generation, Error> {
-        Err(Error::from(Problem::Unfinished))
+    pub fn replace(&self, paths: &[PathBuf]) -> Result<Generation, Error> {
+        let loaded = paths.iter().map(|path| load(path, false, self.env)).collect::<Result<Vec<_>, _>>();
+        let loaded = loaded.and_then(check_list).map_err(|problem| self.unchanged(problem))?;
+        self.change(|_, generation| {
+            Ok(loaded.into_iter().map(|loaded| Arc::new(AttachedObject::new(loaded, generation))).collect())
+        })
     }
 
     /// Attaches one object beside the others.
-    pub fn attach(&self, _path: &Path, _options: Options) -> Result<Attached, Error> {
-        Err(Error::from(Problem::Unfinished))
+    pub fn attach(&self, path: &Path, options: Options) -> Result<Attached, Error> {
+        let loaded = load(path, false, self.env).map_err(|problem| self.unchanged(problem))?;
+        let name = loaded.name.clone();
+        let hooks: Vec<Hook> = loaded.programs.iter().map(|loaded| loaded.program.hook()).collect();
+        let mut displaced = Vec::new();
+        let generation = self.change(|current, generation| {
+            let (leave, mut stay): (Vec<_>, Vec<_>) = current
+                .objects
+                .iter()
+                .cloned()
+                .partition(|object| object.name == name || object.hooks().any(|hook| hooks.contains(&hook)));
+            if let (Some(holder), false) = (leave.first(), options.replace) {
+                return Err(conflict(path, &name, &hooks, holder));
+            }
+            displaced = leave.iter().map(|object| object.name.clone()).collect();
+            stay.push(Arc::new(AttachedObject::new(loaded, generation)));
+            Ok(stay)
+        })?;
+        Ok(Attached { generation, name, hooks, displaced })
     }
 
     /// Detaches the object of that name.
-    pub fn detach(&self, _name: &str) -> Result<Generation, Error> {
-        Err(Error::from(Problem::Unfinished))
+    pub fn detach(&self, name: &str) -> Result<Generation, Error> {
+        self.change(|current, _| match current.by_name(name) {
+            None => Err(Problem::NotAttached { name: name.to_owned() }),
+            Some(_) => Ok(current.objects.iter().filter(|object| object.name != name).cloned().collect()),
+        })
     }
 
     pub fn detach_all(&self) -> Result<Generation, Error> {
-        Err(Error::from(Problem::Unfinished))
+        self.change(|_, _| Ok(Vec::new()))
     }
 
     /// Reads, checks and compiles an object, and attaches nothing.
-    pub fn verify(&self, _path: &Path) -> Result<Report, Error> {
-        Err(Error::from(Problem::Unfinished))
+    pub fn verify(&self, path: &Path) -> Result<Report, Error> {
+        let loaded = load(path, true, self.env).map_err(|problem| self.unchanged(problem))?;
+        let programs = loaded.programs.iter().map(|loaded| {
+            let text = loaded.program.text();
+            ProgramReport {
+                symbol: text.symbol.clone(),
+                hook: text.hook,
+                optional: text.optional,
+                tag: loaded.tag.clone(),
+                instructions: text.insns.len(),
+                worst_cost: loaded.program.facts().worst_cost,
+                bytecode_bytes: text.bytecode_bytes(),
+                jit_bytes: loaded.program.code().len(),
+                timings: loaded.timings,
+            }
+        });
+        let programs = programs.collect();
+        Ok(Report { name: loaded.name, path: loaded.path, license: loaded.license, programs })
     }
 
     /// Every hook, in the order of their numbers.
     pub fn points(&self) -> Vec<PointInfo> {
-        Vec::new()
+        let (set, counters) = (self.published.load_full(), self.counters());
+        let point = |hook: Hook| {
+            let counters = &counters[hook.index()];
+            let attached = set.on(hook);
+            PointInfo {
+                hook,
+                class: hook.class(),
+                program: attached.map(|(object, _)| object.name.clone()),
+                generation: attached.map_or(Generation(0), |(_, program)| program.generation),
+                calls: counters.calls,
+                applied: counters.applied,
+                refused: Refusals(counters.refused),
+                keys: counters.keys,
+            }
+        };
+        Hook::ALL.into_iter().map(point).collect()
     }
 
     /// Every attached program, by hook.
     pub fn programs(&self) -> Vec<ProgramInfo> {
-        Vec::new()
+        let (set, counters) = (self.published.load_full(), self.counters());
+        let attached = Hook::ALL.into_iter().filter_map(|hook| set.on(hook));
+        attached.map(|(object, program)| program_info(object, program, &counters[program.hook().index()])).collect()
     }
 
     /// Times a sample of calls while on.
-    pub fn set_sampling(&self, _on: bool) {}
+    pub fn set_sampling(&self, on: bool) {
+        if let Some(set_sampling) = self.host.set_sampling {
+            // SAFETY: the host's functions may be called from any thread (abi.h).
+            unsafe { set_sampling(u32::from(on)) };
+        }
+    }
 
     /// What this runtime stands on: its build and its carrier.
     pub fn host(&self) -> &'static duckbpf_host {
         self.host
     }
+
+    /// Objects that are detached, but still pinned by queries.
+    pub fn retired(&self) -> usize {
+        let retired = self.lock().retired.len();
+        // A pin may have gone while the lock was taken here.
+        self.reclaim_if_asked();
+        retired
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Control> {
+        // A panic cannot leave a change half-done: publication is one store.
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unchanged(&self, problem: Problem) -> Error {
+        Error::while_in_force(problem, &self.published.load().names())
+    }
+
+    /// Publishes what `next` makes of the current set, for the generation it is given.
+    fn change(
+        &self,
+        next: impl FnOnce(&HookSet, Generation) -> Result<Vec<Arc<AttachedObject>>, Problem>,
+    ) -> Result<Generation, Error> {
+        let mut control = self.lock();
+        let current = self.published.load_full();
+        let generation = Generation(current.generation.0 + 1);
+        let result = next(&current, generation).and_then(|objects| {
+            let next = Arc::new(HookSet::new(generation, objects));
+            self.publish(&mut control, &current, next)
+        });
+        drop(control);
+        self.reclaim_if_asked();
+        result.map(|()| generation).map_err(|problem| Error::while_in_force(problem, &current.names()))
+    }
+
+    fn publish(&self, control: &mut Control, current: &Arc<HookSet>, next: Arc<HookSet>) -> Result<(), Problem> {
+        let is_new = |program: &&AttachedProgram| program.generation == next.generation;
+        let new = || next.objects.iter().flat_map(|object| &object.programs).filter(is_new);
+        let counters = self.counters();
+        for program in new() {
+            // A program is published once, so the cell is empty.
+            let _ = program.baseline.set(counters[program.hook().index()]);
+        }
+        let start = Instant::now();
+        // SAFETY: the set and its programs are kept: by `published`, then until synchronize() has returned by `current`, then
+        // by `retired` while they are pinned.
+        let code = self.host.publish.map_or(abi::DUCKBPF_ERROR_VERSION, |publish| unsafe { publish(next.as_raw()) });
+        match code {
+            code if code == abi::DUCKBPF_OK as i32 => {}
+            abi::DUCKBPF_ERROR_FORKED => return Err(Problem::Forked),
+            code => return Err(Problem::Host(code)),
+        }
+        let took = start.elapsed().as_nanos() as u64;
+        for program in new() {
+            program.publish_ns.store(took, Ordering::Relaxed);
+        }
+        let gone = current.objects.iter().filter(|object| !next.objects.iter().any(|stays| Arc::ptr_eq(stays, object)));
+        control.retired.extend(gone.cloned());
+        self.published.store(next);
+        if let Some(synchronize) = self.host.synchronize {
+            // SAFETY: called outside of hookpoints, as it must be.
+            unsafe { synchronize() };
+        }
+        control.reclaim();
+        Ok(())
+    }
+
+    /// Frees what has lost its last pin, unless somebody else is at it: they look again when they are done.
+    fn reclaim_if_asked(&self) {
+        while self.unpinned.load(Ordering::Acquire) {
+            match self.control.try_lock() {
+                Ok(mut control) => {
+                    self.unpinned.store(false, Ordering::Release);
+                    control.reclaim();
+                }
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    self.unpinned.store(false, Ordering::Release);
+                    poisoned.into_inner().reclaim();
+                }
+                Err(TryLockError::WouldBlock) => return,
+            }
+        }
+    }
+
+    fn counters(&self) -> [duckbpf_hook_counters; Hook::COUNT] {
+        let mut counters = [duckbpf_hook_counters::default(); Hook::COUNT];
+        if let Some(read_counters) = self.host.read_counters {
+            // SAFETY: the array has an entry for each hook, as abi.h demands.
+            unsafe { read_counters(counters.as_mut_ptr()) };
+        }
+        counters
+    }
 }
 
-// SAFETY: the host table is immutable and its functions may be called from any thread (abi.h).
+impl Control {
+    fn reclaim(&mut self) {
+        self.retired.retain(|object| object.is_pinned());
+    }
+}
+
+fn check_versions(host: &duckbpf_host) -> Result<(), Problem> {
+    let expected = abi::DUCKBPF_HOST_VERSION;
+    if host.version != expected || (host.size as usize) < size_of::<duckbpf_host>() {
+        return Err(Problem::Version { found: host.version, expected });
+    }
+    let expected = abi::DUCKBPF_ABI_VERSION;
+    if host.abi != expected { Err(Problem::Version { found: host.abi, expected }) } else { Ok(()) }
+}
+
+/// Objects that are to be attached together must not want the same hook, or have the same name.
+fn check_list(list: Vec<Loaded>) -> Result<Vec<Loaded>, Problem> {
+    for (index, second) in list.iter().enumerate() {
+        let path = second.path.clone();
+        for first in &list[..index] {
+            if first.name == second.name {
+                return Err(Problem::SameName { path, name: first.name.clone() });
+            }
+            let hooks = |loaded: &Loaded| loaded.programs.iter().map(|loaded| loaded.program.hook()).collect::<Vec<_>>();
+            if let Some(hook) = hooks(second).into_iter().find(|hook| hooks(first).contains(hook)) {
+                return Err(Problem::Twice { path, hook, first: first.name.clone(), name: second.name.clone() });
+            }
+        }
+    }
+    Ok(list)
+}
+
+fn conflict(path: &Path, name: &str, hooks: &[Hook], holder: &AttachedObject) -> Problem {
+    let path = path.to_owned();
+    match holder.hooks().find(|hook| hooks.contains(hook)) {
+        Some(hook) if holder.name != name => Problem::Taken { path, hook, holder: holder.name.clone() },
+        _ => Problem::NameTaken { path, name: name.to_owned() },
+    }
+}
+
+fn program_info(object: &AttachedObject, program: &AttachedProgram, now: &duckbpf_hook_counters) -> ProgramInfo {
+    let text = program.program.text();
+    let then = program.baseline.get().copied().unwrap_or_default();
+    let mut refused = now.refused;
+    for (now, then) in refused.iter_mut().zip(then.refused) {
+        *now = now.saturating_sub(then);
+    }
+    ProgramInfo {
+        name: object.name.clone(),
+        path: object.path.clone(),
+        symbol: text.symbol.clone(),
+        tag: program.tag.clone(),
+        hook: program.hook(),
+        generation: program.generation,
+        calls: now.calls.saturating_sub(then.calls),
+        applied: now.applied.saturating_sub(then.applied),
+        refused: Refusals(refused),
+        keys: now.keys.saturating_sub(then.keys),
+        timed_calls: now.timed_calls.saturating_sub(then.timed_calls),
+        timed_ns: now.timed_ns.saturating_sub(then.timed_ns),
+        bytecode_bytes: text.bytecode_bytes(),
+        jit_bytes: program.program.code().len(),
+        worst_cost: program.program.facts().worst_cost,
+        timings: Timings { publish_ns: program.publish_ns.load(Ordering::Relaxed), ..program.timings },
+    }
+}
+
+// SAFETY: the host table is immutable, lives as long as the process, and its functions may be called from any thread (abi.h).
 unsafe impl Send for Runtime {}
 // SAFETY: as above.
 unsafe impl Sync for Runtime {}

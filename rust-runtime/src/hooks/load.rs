@@ -1,0 +1,124 @@
+//! From a path to compiled programs, each phase timed: read, parse, check, compile.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{Timings, quality};
+use crate::{
+    error::Problem,
+    helpers::Env,
+    hook::Hook,
+    jit::{self, Program},
+    object::{self, Memory, Object, ProgramText},
+    verifier,
+};
+
+/// An object whose programs are compiled, attached nowhere yet.
+pub struct Loaded {
+    pub name: String,
+    pub path: PathBuf,
+    pub license: Option<String>,
+    pub programs: Vec<LoadedProgram>,
+}
+
+pub struct LoadedProgram {
+    pub program: Program,
+    pub tag: String,
+    pub timings: Timings,
+    /// Hash: the host need not mix its output.
+    pub mixed: bool,
+}
+
+/// Reads, checks and compiles. `optional`: with those that are not attached unless asked for.
+pub fn load(path: &Path, optional: bool, env: &'static Env) -> Result<Loaded, Problem> {
+    let name = program_name(path)?;
+    let in_object = |source| Problem::Object { path: path.to_owned(), source };
+    let (bytes, read_ns) = timed(|| object::read(path));
+    let bytes = bytes.map_err(in_object)?;
+    let (object, parse_ns) = timed(|| object::parse(&bytes));
+    let object = Arc::new(object.map_err(in_object)?);
+    let wanted: Vec<usize> =
+        (0..object.programs.len()).filter(|&index| optional || !object.programs[index].optional).collect();
+    if wanted.is_empty() {
+        return Err(Problem::OnlyOptional { path: path.to_owned() });
+    }
+    let memory = Memory::new(&object.regions).map_err(|source| Problem::Memory { path: path.to_owned(), source })?;
+    let timings = Timings { read_ns, parse_ns, ..Timings::default() };
+    let programs = wanted
+        .into_iter()
+        .map(|index| load_program(path, &object, index, &memory, env, timings))
+        .collect::<Result<_, _>>()?;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Ok(Loaded { name, path: absolute, license: object.license.clone(), programs })
+}
+
+fn load_program(
+    path: &Path,
+    object: &Arc<Object>,
+    index: usize,
+    memory: &Arc<Memory>,
+    env: &'static Env,
+    timings: Timings,
+) -> Result<LoadedProgram, Problem> {
+    let text = &object.programs[index];
+    let (verified, check_ns) = timed(|| verifier::verify(object, index, text.hook));
+    let verified = verified.map_err(|rejection| Problem::Rejected { path: path.to_owned(), rejection })?;
+    let (program, compile_ns) = timed(|| jit::compile(verified, memory.clone(), env));
+    let program = program.map_err(|source| Problem::Compile { path: path.to_owned(), source })?;
+    let digest = digest(object, text);
+    let (tested, quality_ns) = timed(|| quality::tested(&program, digest));
+    let mixed = tested.map_err(|degenerate| Problem::Quality {
+        path: path.to_owned(),
+        symbol: text.symbol.clone(),
+        degenerate,
+    })?;
+    let tag = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let quality_ns = if text.hook == Hook::Hash { quality_ns } else { 0 };
+    Ok(LoadedProgram { program, tag, mixed, timings: Timings { check_ns, compile_ns, quality_ns, ..timings } })
+}
+
+/// The file's stem without `.bpf.o`.
+fn program_name(path: &Path) -> Result<String, Problem> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = name.ok_or_else(|| Problem::NoName { path: path.to_owned() })?;
+    let stem = name.strip_suffix(".o").unwrap_or(&name);
+    Ok(stem.strip_suffix(".bpf").unwrap_or(stem).to_owned())
+}
+
+/// What makes a program what it is: its instructions and what its variables begin with.
+fn digest(object: &Object, text: &ProgramText) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for insn in &text.insns {
+        hasher.update(insn.to_bytes());
+    }
+    for region in &object.regions {
+        hasher.update(region.size.to_le_bytes());
+        hasher.update(&region.bytes);
+    }
+    hasher.finalize().into()
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let start = Instant::now();
+    let result = work();
+    (result, start.elapsed().as_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_files() {
+        let name = |path: &str| program_name(Path::new(path)).ok();
+        assert_eq!(name("/a/b/scan_once.bpf.o").as_deref(), Some("scan_once"));
+        assert_eq!(name("plain.o").as_deref(), Some("plain"));
+        assert_eq!(name("x").as_deref(), Some("x"));
+        assert_eq!(name("/"), None);
+    }
+}

@@ -1,0 +1,219 @@
+//! Pages of machine code, never writable and executable at once.
+//!
+//! An arena is a stretch of addresses without access, and a memfd. A program's pages are written through a view of their own
+//! that is gone before the executable view appears in the arena; its other end is a page without access. When the program
+//! goes, its pages are cut out of the arena and given back to the system. This works under PR_SET_MDWE too, which forbids
+//! making pages executable that once were not: here every view is born with its rights. A forked child has no views.
+
+use std::{
+    fs::File,
+    io, ptr, slice,
+    os::fd::{AsRawFd, FromRawFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::Error;
+
+const PAGE: usize = 4096;
+/// Pages in an arena, unless one program needs more.
+const ARENA_PAGES: usize = 1024;
+const INT3: u8 = 0xcc;
+
+/// One program's code, mapped read and execute.
+#[derive(Debug)]
+pub struct Code {
+    arena: Arc<Arena>,
+    first: usize,
+    pages: usize,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Arena {
+    base: usize,
+    file: File,
+    taken: Mutex<Vec<bool>>,
+}
+
+static ARENAS: Mutex<Vec<Arc<Arena>>> = Mutex::new(Vec::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in here panics half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refused(step: &'static str) -> Error {
+    Error::Memory { step, source: io::Error::last_os_error() }
+}
+
+impl Code {
+    /// Puts bytes into executable pages.
+    pub fn new(bytes: &[u8]) -> Result<Code, Error> {
+        let pages = bytes.len().div_ceil(PAGE).max(1);
+        let (arena, first) = take(pages)?;
+        let code = Code { arena, first, pages, len: bytes.len() };
+        // On failure Drop gives the pages back.
+        code.write(bytes)?;
+        code.map()?;
+        Ok(code)
+    }
+
+    pub fn address(&self) -> usize {
+        self.arena.base + self.first * PAGE
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the pages are mapped readable, hold `len` bytes and change no more.
+        unsafe { slice::from_raw_parts(self.address() as *const u8, self.len) }
+    }
+
+    fn size(&self) -> usize {
+        self.pages * PAGE
+    }
+
+    fn offset(&self) -> libc::off_t {
+        (self.first * PAGE) as libc::off_t
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Error> {
+        let (size, fd) = (self.size(), self.arena.file.as_raw_fd());
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new view, at an address of the kernel's choice, of pages that take() gave to this program alone.
+        let view = unsafe { libc::mmap(ptr::null_mut(), size, rights, libc::MAP_SHARED, fd, self.offset()) };
+        if view == libc::MAP_FAILED {
+            return Err(refused("mmap, writable"));
+        }
+        // SAFETY: the view has `size` bytes, at least bytes.len(); nothing else knows it; it is gone after this.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), view.cast(), bytes.len());
+            ptr::write_bytes(view.cast::<u8>().add(bytes.len()), INT3, size - bytes.len());
+            libc::munmap(view, size);
+        }
+        Ok(())
+    }
+
+    fn map(&self) -> Result<(), Error> {
+        let (address, rights) = (self.address() as *mut _, libc::PROT_READ | libc::PROT_EXEC);
+        let (flags, fd) = (libc::MAP_SHARED | libc::MAP_FIXED, self.arena.file.as_raw_fd());
+        // SAFETY: replaces inaccessible pages of the arena that take() gave to this program alone.
+        let view = unsafe { libc::mmap(address, self.size(), rights, flags, fd, self.offset()) };
+        if view == libc::MAP_FAILED {
+            return Err(refused("mmap, executable"));
+        }
+        // SAFETY: advice about the view just made.
+        unsafe { libc::madvise(view, self.size(), libc::MADV_DONTFORK) };
+        Ok(())
+    }
+}
+
+impl Drop for Code {
+    fn drop(&mut self) {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: nobody runs or will run this code: whoever holds a Program unpublished it and waited for the host. The pages
+        // are this program's own until they are marked free below.
+        unsafe {
+            libc::mmap(self.address() as *mut _, self.size(), libc::PROT_NONE, flags, -1, 0);
+            libc::fallocate(self.arena.file.as_raw_fd(), hole, self.offset(), self.size() as libc::off_t);
+        }
+        lock(&self.arena.taken)[self.first..=self.first + self.pages].fill(false);
+    }
+}
+
+/// Finds room for pages and the one behind them.
+fn take(pages: usize) -> Result<(Arc<Arena>, usize), Error> {
+    let mut arenas = lock(&ARENAS);
+    for arena in arenas.iter() {
+        if let Some(first) = arena.take(pages) {
+            return Ok((arena.clone(), first));
+        }
+    }
+    let arena = Arc::new(Arena::new(ARENA_PAGES.max(pages + 1))?);
+    let first = arena.take(pages).unwrap_or(0);
+    arenas.push(arena.clone());
+    Ok((arena, first))
+}
+
+impl Arena {
+    fn new(pages: usize) -> Result<Arena, Error> {
+        // SAFETY: a constant name and flags.
+        let fd = unsafe { libc::memfd_create(c"duckbpf".as_ptr(), libc::MFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(refused("memfd_create"));
+        }
+        // SAFETY: a descriptor just made that nobody else owns.
+        let file = unsafe { File::from_raw_fd(fd) };
+        let size = pages * PAGE;
+        file.set_len(size as u64).map_err(|source| Error::Memory { step: "ftruncate", source })?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: fresh addresses without access.
+        let base = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(refused("mmap, reserved"));
+        }
+        Ok(Arena { base: base as usize, file, taken: Mutex::new(vec![false; pages]) })
+    }
+
+    fn take(&self, pages: usize) -> Option<usize> {
+        let mut taken = lock(&self.taken);
+        let first = taken.windows(pages + 1).position(|window| window.iter().all(|taken| !taken))?;
+        taken[first..=first + pages].fill(true);
+        Some(first)
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        let pages = lock(&self.taken).len();
+        // SAFETY: every Code holds the arena, so none is left.
+        unsafe { libc::munmap(self.base as *mut _, pages * PAGE) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rights(address: usize) -> Option<String> {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().find_map(|line| {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
+            range.contains(&address).then(|| rest[..4].to_owned())
+        })
+    }
+
+    #[test]
+    fn code_is_executable_never_writable_and_goes() {
+        let code = Code::new(&[0xc3; 5000]).unwrap();
+        let address = code.address();
+        assert_eq!(code.bytes(), [0xc3; 5000]);
+        assert_eq!(rights(address).as_deref(), Some("r-xs"));
+        assert_eq!(rights(address + 2 * PAGE).as_deref(), Some("---p"), "a guard page follows");
+        // SAFETY: the two pages are mapped.
+        assert_eq!(unsafe { *((address + 5000) as *const u8) }, INT3);
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(!maps.lines().any(|line| line.contains("rwx")), "nothing is writable and executable:\n{maps}");
+        drop(code);
+        assert_ne!(rights(address).as_deref(), Some("r-xs"));
+    }
+
+    #[test]
+    fn pages_are_used_again() {
+        let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let keep = Code::new(&[0xc3]).unwrap();
+        let before = descriptors();
+        for size in 0..20_000usize {
+            Code::new(&vec![0x90; size % 9000]).unwrap();
+        }
+        assert!(descriptors() <= before + 1, "one arena serves all");
+        assert_eq!(keep.bytes(), [0xc3]);
+    }
+
+    #[test]
+    fn a_large_program_gets_an_arena_of_its_own() {
+        let bytes = vec![0x90; (ARENA_PAGES + 3) * PAGE];
+        assert_eq!(Code::new(&bytes).unwrap().bytes(), bytes);
+    }
+}

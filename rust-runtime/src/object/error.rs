@@ -1,0 +1,137 @@
+//! Why an object was not loaded.
+
+use std::io;
+
+use super::{MAX_FILE, MAX_MEMORY, MAX_PARTS, MAX_SLOTS};
+use crate::{hook, isa::SLOT};
+
+/// What is wrong with an object, and where in it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{fault}", self.place())]
+pub struct ObjectError {
+    pub section: Option<String>,
+    pub symbol: Option<String>,
+    /// Slot within the section.
+    pub instruction: Option<usize>,
+    /// The line of source code, if the object was built with -g.
+    pub line: Option<String>,
+    pub fault: Fault,
+}
+
+/// What is wrong with an object.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    #[error("cannot be read: {0}")]
+    Io(#[source] io::Error),
+    #[error("does not exist")]
+    Missing,
+    #[error("is a {0}, not a file")]
+    NotAFile(&'static str),
+    #[error("has {0} bytes; objects have at most {MAX_FILE}")]
+    TooLarge(u64),
+    #[error("is empty")]
+    Empty,
+    #[error("is no ELF object ({0}); compile the program with clang-19 -target bpf")]
+    NotElf(&'static str),
+    #[error("is an ELF object for another machine ({0}), not for BPF; compile the program with clang-19 -target bpf")]
+    NotBpf(String),
+    #[error("is a big-endian BPF object; compile the program with -target bpfel")]
+    BigEndian,
+    #[error("is a linked ELF file, not a relocatable object; compile the program with -c")]
+    NotRelocatable,
+    #[error("is damaged or cut off: {0}")]
+    Damaged(String),
+    #[error("holds no program; give a function SEC(\"duckdb/<hook>\"), hooks are: {}", hook::names())]
+    NoPrograms,
+    #[error("is not a section for programs: hooks are: {}", hook::names())]
+    UnknownHook,
+    #[error("is code in a section of its own; programs go to SEC(\"duckdb/<hook>\"), their functions to .text")]
+    UnknownCode,
+    #[error("is a second program for the hook {hook}; {first} is the first, and an object holds one a hook")]
+    TwoPrograms { hook: &'static str, first: String },
+    #[error("does not record the version of duckbpf.h (section .duckbpf.abi); include \"duckbpf.h\" of this version")]
+    NoAbi,
+    #[error("was built with version {found} of duckbpf.h; this runtime takes version {expected}: compile it again")]
+    OtherAbi { found: u32, expected: u32 },
+    #[error("maps come in a later version; use global variables instead")]
+    Maps,
+    #[error("has {0} bytes, which is no whole number of instructions")]
+    UnevenCode(u64),
+    #[error("has more than {MAX_SLOTS} instructions of {SLOT} bytes")]
+    TooManyInstructions,
+    #[error("global variables take more than {MAX_MEMORY} bytes")]
+    TooMuchMemory,
+    #[error("has more than {MAX_PARTS} programs or sections of variables")]
+    TooManyParts,
+    #[error("holds thread-local variables, which programs cannot have")]
+    ThreadLocal,
+    #[error("refers to the unknown symbol {0}; helpers and variables must be defined in the object or in duckbpf.h")]
+    UnknownSymbol(String),
+    #[error("relocation type {0} is not supported")]
+    UnknownRelocation(u32),
+    #[error("a relocation stands where none can be")]
+    MisplacedRelocation,
+    #[error("refers to {0}, which holds no variables")]
+    NotData(String),
+    #[error("takes the address of the function {0}; callbacks come in a later version")]
+    FunctionAddress(String),
+    #[error("holds the address of {0}: pointers in global variables are not supported")]
+    PointerInData(String),
+    #[error("address {offset} is outside of {region}, which has {size} bytes")]
+    OutsideRegion { region: String, offset: i64, size: u64 },
+    #[error("calls something that is not the beginning of a function")]
+    CallTarget,
+    #[error("uses a 64-bit constant of kind {0}, which only a loader may write")]
+    PseudoConstant(u8),
+    #[error("symbol must be a constant of {0} bytes in .rodata")]
+    BadConstant(usize),
+    #[error("is not UTF-8 text of at most 128 bytes")]
+    BadLicense,
+}
+
+impl ObjectError {
+    fn place(&self) -> String {
+        let mut place = String::new();
+        if let Some(section) = &self.section {
+            place.push_str(&format!("section {section}: "));
+        }
+        if let Some(symbol) = &self.symbol {
+            place.push_str(&format!("{symbol}: "));
+        }
+        if let Some(instruction) = self.instruction {
+            place.push_str(&format!("instruction {instruction}: "));
+        }
+        if let Some(line) = &self.line {
+            place.push_str(&format!("{line}: "));
+        }
+        place
+    }
+
+    pub(super) fn in_section(mut self, section: &str) -> Self {
+        self.section.get_or_insert_with(|| section.to_owned());
+        self
+    }
+
+    pub(super) fn at_symbol(mut self, symbol: &str) -> Self {
+        self.symbol.get_or_insert_with(|| symbol.to_owned());
+        self
+    }
+
+    pub(super) fn at_instruction(mut self, slot: usize) -> Self {
+        self.instruction.get_or_insert(slot);
+        self
+    }
+}
+
+impl From<Fault> for ObjectError {
+    fn from(fault: Fault) -> Self {
+        ObjectError { section: None, symbol: None, instruction: None, line: None, fault }
+    }
+}
+
+impl From<object::Error> for ObjectError {
+    fn from(error: object::Error) -> Self {
+        Fault::Damaged(error.to_string()).into()
+    }
+}

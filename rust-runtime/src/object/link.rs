@@ -1,0 +1,156 @@
+//! Makes one program of a function and all that it calls: functions behind each other, calls and addresses resolved.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{
+    Fault, Function, MAX_SLOTS, ObjectError,
+    elf::{Elf, Relocation, Role, Symbol},
+    lines::LineTable,
+};
+use crate::isa::{CALL, CALL_LOCAL, Insn, LDDW_MEMORY, SLOT};
+
+const R_BPF_64_64: u32 = 1;
+const R_BPF_64_32: u32 = 10;
+
+pub(super) struct Linked {
+    pub insns: Vec<Insn>,
+    pub functions: Vec<Function>,
+    pub lines: LineTable,
+}
+
+/// A function: its section and first slot.
+type Place = (usize, usize);
+
+struct Linker<'a> {
+    elf: &'a Elf<'a>,
+    insns: Vec<Insn>,
+    functions: Vec<Function>,
+    lines: LineTable,
+    /// Where functions were put.
+    placed: BTreeMap<Place, usize>,
+    waiting: VecDeque<Place>,
+    /// Calls to be resolved: the slot, and the function.
+    calls: Vec<(usize, Place)>,
+}
+
+pub(super) fn link(elf: &Elf<'_>, section: usize, slot: usize) -> Result<Linked, ObjectError> {
+    let mut linker = Linker {
+        elf,
+        insns: Vec::new(),
+        functions: Vec::new(),
+        lines: LineTable::default(),
+        placed: BTreeMap::new(),
+        waiting: VecDeque::from([(section, slot)]),
+        calls: Vec::new(),
+    };
+    while let Some(place) = linker.waiting.pop_front() {
+        if !linker.placed.contains_key(&place) {
+            linker.add(place)?;
+        }
+    }
+    for (at, place) in &linker.calls {
+        // Fits: a program has at most MAX_SLOTS slots.
+        linker.insns[*at].imm = linker.placed[place] as i32 - *at as i32 - 1;
+    }
+    Ok(Linked { insns: linker.insns, functions: linker.functions, lines: linker.lines })
+}
+
+impl Linker<'_> {
+    fn add(&mut self, place: Place) -> Result<(), ObjectError> {
+        let (section, start) = place;
+        let (name, end) = self.elf.functions.get(&place).ok_or(Fault::CallTarget)?.clone();
+        let base = self.insns.len();
+        if base + (end - start) > MAX_SLOTS {
+            return Err(ObjectError::from(Fault::TooManyInstructions).at_symbol(&name));
+        }
+        self.placed.insert(place, base);
+        self.insns.extend(self.elf.insns(section).skip(start).take(end - start));
+        self.functions.push(Function { name: name.clone(), start: base, end: base + (end - start) });
+        self.lines.extend(&self.elf.lines, &self.elf.sections[section].name, start..end, base);
+        let relocations = &self.elf.sections[section].relocations;
+        let mut slot = start;
+        let mut resolved = 0;
+        while slot < end {
+            let at = base + slot - start;
+            let relocation = relocations.get(&((slot * SLOT) as u64)).copied();
+            resolved += usize::from(relocation.is_some());
+            self.resolve(place, slot, at, relocation).map_err(|error| {
+                let mut error = error.in_section(&self.elf.sections[section].name).at_symbol(&name).at_instruction(slot);
+                error.line = self.lines.at(at).map(|line| line.to_string());
+                error
+            })?;
+            slot += if self.insns[at].is_lddw() { 2 } else { 1 };
+        }
+        if relocations.range((start * SLOT) as u64..(end * SLOT) as u64).count() != resolved {
+            let error = ObjectError::from(Fault::MisplacedRelocation);
+            return Err(error.in_section(&self.elf.sections[section].name).at_symbol(&name));
+        }
+        Ok(())
+    }
+
+    /// Resolves what one instruction refers to.
+    fn resolve(&mut self, place: Place, slot: usize, at: usize, relocation: Option<Relocation>) -> Result<(), ObjectError> {
+        let insn = self.insns[at];
+        match relocation {
+            None if insn.is_lddw() && insn.src != 0 => Err(Fault::PseudoConstant(insn.src).into()),
+            None if insn.is_local_call() => {
+                let target = i64::from(insn.imm) + slot as i64 + 1;
+                self.call(at, place.0, target)
+            }
+            None => Ok(()),
+            Some(relocation) => {
+                let elf = self.elf;
+                let symbol = elf.symbols.get(relocation.symbol).ok_or(Fault::MisplacedRelocation)?;
+                match relocation.kind {
+                    R_BPF_64_64 if insn.is_lddw() && insn.src == 0 => self.address(at, symbol),
+                    R_BPF_64_32 if insn.code == CALL => self.relocated_call(at, symbol),
+                    R_BPF_64_64 | R_BPF_64_32 => Err(Fault::MisplacedRelocation.into()),
+                    other => Err(Fault::UnknownRelocation(other).into()),
+                }
+            }
+        }
+    }
+
+    fn relocated_call(&mut self, at: usize, symbol: &Symbol) -> Result<(), ObjectError> {
+        let section = symbol.section.ok_or_else(|| Fault::UnknownSymbol(symbol.name.clone()))?;
+        let insn = self.insns[at];
+        if insn.src != CALL_LOCAL {
+            return Err(Fault::MisplacedRelocation.into());
+        }
+        // A call through the section's symbol has the place in the immediate, counted as a jump from its beginning.
+        let first = (symbol.value / SLOT as u64) as i64;
+        let target = if symbol.is_section { first + i64::from(insn.imm) + 1 } else { first };
+        self.call(at, section, target)
+    }
+
+    fn call(&mut self, at: usize, section: usize, target: i64) -> Result<(), ObjectError> {
+        let target = usize::try_from(target).map_err(|_| Fault::CallTarget)?;
+        if !self.elf.functions.contains_key(&(section, target)) {
+            return Err(Fault::CallTarget.into());
+        }
+        self.calls.push((at, (section, target)));
+        self.waiting.push_back((section, target));
+        Ok(())
+    }
+
+    fn address(&mut self, at: usize, symbol: &Symbol) -> Result<(), ObjectError> {
+        let section = symbol.section.ok_or_else(|| Fault::UnknownSymbol(symbol.name.clone()))?;
+        let region = match self.elf.sections[section].role {
+            Role::Memory(region) => region,
+            Role::Program(..) | Role::Text => return Err(Fault::FunctionAddress(symbol.name.clone()).into()),
+            Role::Other => return Err(Fault::NotData(symbol.name.clone()).into()),
+        };
+        let size = self.elf.regions[region].size;
+        let offset = i64::try_from(symbol.value).ok().and_then(|value| value.checked_add(i64::from(self.insns[at].imm)));
+        let inside = offset.filter(|offset| (0..=size as i64).contains(offset));
+        let (Some(offset), Some(next)) = (inside, self.insns.get(at + 1)) else {
+            let region = self.elf.regions[region].name.clone();
+            return Err(Fault::OutsideRegion { region, offset: offset.unwrap_or(i64::MAX), size }.into());
+        };
+        let next = Insn { imm: offset as i32, ..*next };
+        self.insns[at].src = LDDW_MEMORY;
+        self.insns[at].imm = region as i32;
+        self.insns[at + 1] = next;
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! The memory that holds an object's global variables.
+//!
+//! One mapping: a guard page, the read-only sections, the writable sections, a guard page. Read-only pages are made so once
+//! they are filled. Programs know the addresses; the mapping lives as long as the last of them.
+
+use std::{io, ptr, sync::Arc};
+
+use super::Region;
+
+const PAGE: usize = 4096;
+/// Regions begin on cache lines.
+const ALIGN: usize = 64;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the system refused {bytes} bytes for global variables: {source}")]
+pub struct MemoryError {
+    pub bytes: usize,
+    pub source: io::Error,
+}
+
+/// Where a region lies in the process.
+#[derive(Clone, Copy, Debug)]
+pub struct RegionMap {
+    pub address: usize,
+    pub size: usize,
+    pub writable: bool,
+}
+
+/// The global variables of one load of an object.
+#[derive(Debug)]
+pub struct Memory {
+    base: usize,
+    mapped: usize,
+    regions: Vec<RegionMap>,
+}
+
+impl Memory {
+    /// Maps and fills the regions. Without any, nothing is mapped.
+    pub fn new(regions: &[Region]) -> Result<Arc<Memory>, MemoryError> {
+        if regions.is_empty() {
+            return Ok(Arc::new(Memory { base: 0, mapped: 0, regions: Vec::new() }));
+        }
+        let (offsets, read_only, total) = layout(regions);
+        let mapped = total + 2 * PAGE;
+        let refused = |bytes| MemoryError { bytes, source: io::Error::last_os_error() };
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        let base = unsafe { libc::mmap(ptr::null_mut(), mapped, libc::PROT_NONE, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(refused(mapped));
+        }
+        let start = base as usize + PAGE;
+        let map = regions.iter().zip(offsets).map(|(region, offset)| RegionMap {
+            address: start + offset,
+            size: region.size as usize,
+            writable: region.writable,
+        });
+        // From here on Drop unmaps.
+        let memory = Memory { base: base as usize, mapped, regions: map.collect() };
+        // SAFETY: the pages from start to start + total lie within the mapping above.
+        if unsafe { libc::mprotect(start as *mut _, total, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
+            return Err(refused(total));
+        }
+        for (region, map) in regions.iter().zip(&memory.regions) {
+            // SAFETY: layout() gave the region `size` bytes of its own there, writable now; bytes.len() <= size by parse().
+            unsafe { ptr::copy_nonoverlapping(region.bytes.as_ptr(), map.address as *mut u8, region.bytes.len()) };
+        }
+        // SAFETY: read-only regions fill whole pages of their own at the start of the mapping.
+        if read_only > 0 && unsafe { libc::mprotect(start as *mut _, read_only, libc::PROT_READ) } != 0 {
+            return Err(refused(read_only));
+        }
+        Ok(Arc::new(memory))
+    }
+
+    /// In the order of the object's regions.
+    pub fn regions(&self) -> &[RegionMap] {
+        &self.regions
+    }
+}
+
+/// Offsets of the regions, the size of the read-only pages, and of all pages.
+fn layout(regions: &[Region]) -> (Vec<usize>, usize, usize) {
+    let mut offsets = vec![0; regions.len()];
+    let mut end = 0;
+    let mut place = |writable: bool, mut end: usize| {
+        for (region, offset) in regions.iter().zip(&mut offsets).filter(|(region, _)| region.writable == writable) {
+            *offset = end;
+            end = (end + region.size as usize).next_multiple_of(ALIGN);
+        }
+        end.next_multiple_of(PAGE)
+    };
+    end = place(false, end);
+    let read_only = end;
+    end = place(true, end);
+    (offsets, read_only, end)
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.mapped != 0 {
+            // SAFETY: the mapping is this value's own, and every program that knows its addresses holds the value.
+            unsafe { libc::munmap(self.base as *mut _, self.mapped) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(name: &str, writable: bool, size: u64, bytes: &[u8]) -> Region {
+        Region { name: name.into(), writable, size, bytes: bytes.to_vec() }
+    }
+
+    #[test]
+    fn regions_are_filled_and_apart() {
+        let memory = Memory::new(&[
+            region(".data", true, 4, &[1, 2, 3, 4]),
+            region(".rodata", false, 5000, &[7; 5000]),
+            region(".bss", true, 100, &[]),
+        ])
+        .unwrap();
+        let read = |index: usize, at: usize| {
+            let map = memory.regions()[index];
+            assert!(at < map.size);
+            // SAFETY: within the region.
+            unsafe { *((map.address + at) as *const u8) }
+        };
+        assert_eq!((read(0, 0), read(0, 3), read(1, 4999), read(2, 99)), (1, 4, 7, 0));
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let protection = |index: usize| {
+            let address = memory.regions()[index].address;
+            maps.lines()
+                .find(|line| {
+                    let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+                    (usize::from_str_radix(start, 16).unwrap()..usize::from_str_radix(end, 16).unwrap())
+                        .contains(&address)
+                })
+                .map(|line| line.split(' ').nth(1).unwrap()[..3].to_owned())
+        };
+        assert_eq!(protection(0).as_deref(), Some("rw-"));
+        assert_eq!(protection(1).as_deref(), Some("r--"));
+    }
+
+    #[test]
+    fn without_regions_nothing_is_mapped() {
+        assert_eq!(Memory::new(&[]).unwrap().mapped, 0);
+    }
+}

@@ -1,0 +1,71 @@
+//! What the tests share: the gallery, compiled once, and a compiler for programs of their own.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+pub const GALLERY: [&str; 11] = [
+    "default_allocate_new_block",
+    "default_execute_forever",
+    "default_hash",
+    "default_load",
+    "default_schedule_task",
+    "default_unpin",
+    "default_update_used_memory",
+    "hash_wy",
+    "observe_counts",
+    "schedule_young_first",
+    "unpin_drop_scanned",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Compiles C into an object.
+pub fn compile(source: &Path, object: &Path, mcpu: &str) {
+    let output = Command::new("clang-19")
+        .current_dir(root())
+        .args(["-target", "bpf", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-I", "extensions-c/include"])
+        .args(["-I", "hook-shim/include", "-c", &format!("-mcpu={mcpu}")])
+        .arg(source)
+        .arg("-o")
+        .arg(object)
+        .output()
+        .expect("clang-19 compiles programs: apt-get install clang-19");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A folder that stays until the test binary ends.
+pub fn folder() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path()
+}
+
+/// The path of a gallery program's object.
+pub fn gallery(name: &str, mcpu: &str) -> PathBuf {
+    static COMPILED: OnceLock<()> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        for mcpu in ["v3", "v4"] {
+            std::fs::create_dir_all(folder().join(mcpu)).unwrap();
+            for name in GALLERY {
+                let source = PathBuf::from(format!("extensions-c/{name}/program.bpf.c"));
+                compile(&source, &folder().join(mcpu).join(format!("{name}.bpf.o")), mcpu);
+            }
+        }
+    });
+    folder().join(mcpu).join(format!("{name}.bpf.o"))
+}
+
+/// Compiles a program of a test's own, under a name of its own.
+pub fn program(name: &str, body: &str) -> PathBuf {
+    let source = folder().join(format!("{name}.bpf.c"));
+    std::fs::write(&source, format!("#include \"duckbpf.h\"\n{body}\n")).unwrap();
+    let object = folder().join(format!("{name}.bpf.o"));
+    compile(&source, &object, "v4");
+    object
+}
