@@ -74,6 +74,9 @@ struct Tpch {
     /// How the hooks get into the engine
     #[arg(long, default_value = "graft", value_parser = ["graft"])]
     carrier: String,
+    /// Take the extension and the programs as they were built last
+    #[arg(long)]
+    no_build: bool,
     /// Only the untouched wheel; nothing is built
     #[arg(long, hide = true)]
     stock_only: bool,
@@ -86,7 +89,7 @@ pub fn run(args: Args) -> Result<()> {
     let What::Tpch(args) = args.what;
     let setup = prepare(&args)?;
     check_stock(&setup, args.sf)?;
-    if !args.stock_only {
+    if !(args.stock_only || args.no_build) {
         build()?;
     }
     compare(&args, &setup)
@@ -105,6 +108,7 @@ pub fn demo(_args: DemoArgs) -> Result<()> {
         sweep: false,
         reloads: 50,
         carrier: "graft".to_owned(),
+        no_build: false,
         stock_only: false,
     };
     let setup = prepare(&args)?;
