@@ -16,6 +16,7 @@ class Live:
     """As `struct live` in the program, after its two marks."""
 
     memory_updates: int
+    small_memory_updates: int
     memory_delta: int
     base_table_delta: int
     hash_table_delta: int

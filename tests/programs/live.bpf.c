@@ -10,6 +10,7 @@ struct live {
 	__u64 cookie;
 	__u64 alive;
 	__u64 memory_updates;
+	__u64 small_memory_updates;
 	__s64 memory_delta;
 	__s64 base_table_delta;
 	__s64 hash_table_delta;
@@ -26,6 +27,9 @@ struct live {
 
 struct live live = {.cookie = COOKIE};
 
+/* Updates below it go through DuckDB's per-CPU caches (MEMORY_USAGE_TAG_CACHE_THRESHOLD, storage/buffer/buffer_pool.hpp) */
+#define CACHED_BELOW (1 << 20)
+
 #define MEMORY_TAG_BASE_TABLE 0 /* common/enums/memory_tag.hpp */
 #define MEMORY_TAG_HASH_TABLE 1
 
@@ -37,10 +41,8 @@ static __always_inline void add(__u64 *counter, __u64 n)
 static __always_inline void seen(const struct duckbpf_origin *origin)
 {
 	live.alive = ~COOKIE;
-	if (origin->query_id)
-		add(&live.with_query_id, 1);
-	else
-		add(&live.without_query_id, 1);
+	add(&live.with_query_id, origin->query_id != 0);
+	add(&live.without_query_id, origin->query_id == 0);
 	__sync_fetch_and_or(&live.database_ids_or, origin->database_id);
 }
 
@@ -49,6 +51,8 @@ __u64 memory(struct duckbpf_update_used_memory_ctx *ctx)
 {
 	seen(&ctx->origin);
 	add(&live.memory_updates, 1);
+	if (ctx->delta < CACHED_BELOW && ctx->delta > -CACHED_BELOW)
+		add(&live.small_memory_updates, 1);
 	__sync_fetch_and_add(&live.memory_delta, ctx->delta);
 	if (ctx->tag == MEMORY_TAG_BASE_TABLE)
 		__sync_fetch_and_add(&live.base_table_delta, ctx->delta);
