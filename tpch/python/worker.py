@@ -127,7 +127,12 @@ def reload(program, repeats):
         samples["total_ns"].append(round(seconds * 1e9))
         for phase, value in zip(phases, con.execute(query, [name]).fetchone()):
             samples[phase].append(value or 0)
-    return {"samples": samples}
+    return samples
+
+
+def statement(repeats):
+    """What a statement that does nothing costs its client."""
+    return [round(run(con, "SELECT 1")[0] * 1e9) for _ in range(repeats)]
 
 
 def swap(queries, clients, seconds, pause_s, sets):
@@ -173,11 +178,7 @@ def swap(queries, clients, seconds, pause_s, sets):
     return {**{key: sum(count[key] for count in counts) for key in counts[0]}, "swap_ns": times}
 
 
-OPERATIONS = {"open": open_, "time": time_, "rows": rows, "count": count, "reload": reload, "swap": swap}
-
-
-def say(**answer):
-    print(json.dumps(answer), flush=True)
+OPERATIONS = {"open": open_, "time": time_, "rows": rows, "count": count, "reload": reload, "statement": statement, "swap": swap}
 
 
 for line in sys.stdin:
@@ -186,4 +187,4 @@ for line in sys.stdin:
         answer = OPERATIONS[request.pop("op")](**request)
     except duckdb.Error as error:
         answer = {"error": str(error)}
-    say(**answer)
+    print(json.dumps(answer), flush=True)

@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::queries::QUERIES;
 use crate::run::{Configuration, Times, program_name};
 use crate::stats::{Paired, mean, median, quantile};
-use crate::worker::{Calls, Hooks, ReloadSamples, Swapped};
+use crate::worker::{Calls, Hooks, Reloads, Swapped};
 
 /// What `cold` means, told wherever cold times are shown.
 pub const COLD: &str = "The process is fresh; before each query the database is attached anew, so that DuckDB holds no block of it, and its file is \
@@ -36,6 +36,8 @@ pub struct Report {
     /// Further sets of programs, each against stock.
     pub sets: Vec<Set>,
     pub reload: Vec<Reload>,
+    /// What an empty SELECT takes at the client of those reloads. Microseconds.
+    pub statement_us: Option<f64>,
     pub swap: Option<Swap>,
     pub sizes: Sizes,
 }
@@ -102,7 +104,9 @@ pub struct Reload {
     /// The whole SQL statement.
     pub p50_us: f64,
     pub p99_us: f64,
-    /// Medians of the phases within.
+    /// Median of what the phases within take together.
+    pub phases_us: f64,
+    /// Medians of the phases.
     pub read_us: f64,
     pub parse_us: f64,
     pub check_us: f64,
@@ -257,35 +261,50 @@ impl Set {
 
 impl Reload {
     /// None of no samples.
-    pub fn new(program: &str, samples: &ReloadSamples) -> Option<Self> {
-        let us = |samples: &[u64], q: f64| quantile(&samples.iter().map(|ns| *ns as f64 / 1e3).collect::<Vec<_>>(), q);
+    pub fn new(program: &str, reloads: &Reloads) -> Option<Self> {
+        let phases = [
+            &reloads.read_ns,
+            &reloads.parse_ns,
+            &reloads.check_ns,
+            &reloads.compile_ns,
+            &reloads.quality_ns,
+            &reloads.publish_ns,
+        ];
+        let together: Vec<u64> = (0..reloads.total_ns.len())
+            .map(|reload| phases.iter().filter_map(|phase| phase.get(reload)).sum())
+            .collect();
         Some(Self {
             program: program.to_owned(),
-            p50_us: us(&samples.total_ns, 0.5)?,
-            p99_us: us(&samples.total_ns, 0.99)?,
-            read_us: us(&samples.read_ns, 0.5)?,
-            parse_us: us(&samples.parse_ns, 0.5)?,
-            check_us: us(&samples.check_ns, 0.5)?,
-            compile_us: us(&samples.compile_ns, 0.5)?,
-            quality_us: us(&samples.quality_ns, 0.5)?,
-            publish_us: us(&samples.publish_ns, 0.5)?,
+            p50_us: quantile_us(&reloads.total_ns, 0.5)?,
+            p99_us: quantile_us(&reloads.total_ns, 0.99)?,
+            phases_us: quantile_us(&together, 0.5)?,
+            read_us: quantile_us(&reloads.read_ns, 0.5)?,
+            parse_us: quantile_us(&reloads.parse_ns, 0.5)?,
+            check_us: quantile_us(&reloads.check_ns, 0.5)?,
+            compile_us: quantile_us(&reloads.compile_ns, 0.5)?,
+            quality_us: quantile_us(&reloads.quality_ns, 0.5)?,
+            publish_us: quantile_us(&reloads.publish_ns, 0.5)?,
         })
     }
+}
+
+/// Of nanoseconds, in microseconds. None of none.
+pub fn quantile_us(ns: &[u64], q: f64) -> Option<f64> {
+    quantile(&ns.iter().map(|ns| *ns as f64 / 1e3).collect::<Vec<_>>(), q)
 }
 
 impl Swap {
     /// None when nothing was swapped.
     pub fn new(clients: usize, swapped: &Swapped) -> Option<Self> {
-        let times: Vec<f64> = swapped.swap_ns.iter().map(|ns| *ns as f64 / 1e3).collect();
         Some(Self {
             clients,
-            swaps: times.len(),
+            swaps: swapped.swap_ns.len(),
             results: swapped.results,
             wrong: swapped.wrong,
             failed: swapped.failed,
-            p50_us: median(&times)?,
-            p99_us: quantile(&times, 0.99)?,
-            max_us: quantile(&times, 1.0)?,
+            p50_us: quantile_us(&swapped.swap_ns, 0.5)?,
+            p99_us: quantile_us(&swapped.swap_ns, 0.99)?,
+            max_us: quantile_us(&swapped.swap_ns, 1.0)?,
         })
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::answers;
 use crate::queries::QUERIES;
-use crate::worker::{Calls, Hooks, ReloadSamples, Setup, Swapped, Worker};
+use crate::worker::{Calls, Hooks, Reloads, Setup, Swapped, Worker};
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -124,10 +124,18 @@ pub fn count_calls(setup: &Setup, programs: &[PathBuf], mut progress: impl FnMut
         .collect()
 }
 
+/// What reloads took, by program, and beside them statements that do nothing, in nanoseconds.
+pub struct Reloaded {
+    pub programs: Vec<(String, Reloads)>,
+    pub empty_ns: Vec<u64>,
+}
+
 /// Reloads each of the programs while all of them are attached.
-pub fn reload(setup: &Setup, programs: &[PathBuf], repeats: usize) -> Result<Vec<(String, ReloadSamples)>> {
+pub fn reload(setup: &Setup, programs: &[PathBuf], repeats: usize) -> Result<Reloaded> {
     let mut worker = Worker::start(setup, &Hooks::Loaded(programs.to_vec()))?;
-    programs.iter().map(|program| Ok((program_name(program), worker.reload(program, repeats)?.samples))).collect()
+    let empty_ns = worker.statements(repeats)?;
+    let programs = programs.iter().map(|program| Ok((program_name(program), worker.reload(program, repeats)?)));
+    Ok(Reloaded { programs: programs.collect::<Result<_>>()?, empty_ns })
 }
 
 /// The digest of each query's result, where all its results were equal.

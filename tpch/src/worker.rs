@@ -75,11 +75,6 @@ pub struct Calls {
 /// Reloads of one program. Nanoseconds, one value a reload.
 #[derive(Debug, Deserialize)]
 pub struct Reloads {
-    pub samples: ReloadSamples,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct ReloadSamples {
     /// The whole statement, as its client sees it.
     pub total_ns: Vec<u64>,
     pub read_ns: Vec<u64>,
@@ -165,6 +160,11 @@ impl Worker {
     pub fn reload(&mut self, program: &Path, repeats: usize) -> Result<Reloads> {
         self.ask(json!({"op": "reload", "program": program, "repeats": repeats}))
             .with_context(|| format!("reloading {}", program.display()))
+    }
+
+    /// Nanoseconds of statements that do nothing.
+    pub fn statements(&mut self, repeats: usize) -> Result<Vec<u64>> {
+        self.ask(json!({"op": "statement", "repeats": repeats}))
     }
 
     /// Sets `sets` in turn, every few milliseconds, while `clients` connections run queries whose results have these digests.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use duckbpf_tpch::machine::Machine;
 use duckbpf_tpch::report::{COLD, Measured, Reload, Report, Set, Sizes, Swap};
 use duckbpf_tpch::run::{Configuration, Samples, Times};
-use duckbpf_tpch::worker::{Calls, Hooks, ReloadSamples, Swapped};
+use duckbpf_tpch::worker::{Calls, Hooks, Reloads, Swapped};
 
 const QUERIES: usize = 22;
 const HOOKS: [&str; 7] =
@@ -36,7 +36,7 @@ fn report() -> Report {
     let measured = Measured { stock: &stock, detached: Some(&detached), attached: Some(&attached), calls: &calls };
     let programs: Vec<String> = HOOKS.iter().map(|hook| format!("default_{hook}")).collect();
     let phase = || vec![10_000, 12_000, 11_000];
-    let reloads = ReloadSamples {
+    let reloads = Reloads {
         total_ns: vec![150_000, 160_000, 170_000],
         read_ns: phase(),
         parse_ns: phase(),
@@ -63,6 +63,7 @@ fn report() -> Report {
         summary: measured.summary(),
         sets: vec![Set::new(&one_program, &stock, &one)],
         reload: programs.iter().filter_map(|program| Reload::new(program, &reloads)).collect(),
+        statement_us: Some(40.0),
         swap: Swap::new(2, &Swapped { results: 9, wrong: 0, failed: 0, swap_ns: vec![500_000, 700_000] }),
         sizes: Sizes {
             wheel_library: Some(58_000_000),
@@ -94,6 +95,7 @@ fn the_report_has_the_keys_that_its_readers_know() {
     );
     has(&json["summary"]["worst_attached"], &["query", "ratio"]);
     has(&json["reload"][0], &["program", "p50_us", "p99_us"]);
+    assert_eq!(json["reload"][0]["phases_us"], 55.0);
     let query = &json["queries"][21];
     has(
         query,

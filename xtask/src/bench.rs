@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use duckbpf_tpch::machine::Machine;
 use duckbpf_tpch::queries::QUERIES;
-use duckbpf_tpch::report::{COLD, Measured, Reload, Report, Set, Sizes, Swap};
+use duckbpf_tpch::report::{COLD, Measured, Reload, Report, Set, Sizes, Swap, quantile_us};
 use duckbpf_tpch::run::{self, Comparison, Configuration, Times};
 use duckbpf_tpch::worker::{Calls, Hooks, Setup};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -253,6 +253,7 @@ impl<'a> Bench<'a> {
         let swap = self.live_swap(&times)?;
         self.rounds(&comparison, runs.div_ceil(2)..runs, &mut times)?;
         let calls = self.calls()?;
+        let (reload, statement_us) = self.reloads()?;
         let measured = Measured { stock: &times[0], detached: times.get(1), attached: times.get(2), calls: &calls };
         Ok(Report {
             carrier: self.args.carrier.clone(),
@@ -267,7 +268,8 @@ impl<'a> Bench<'a> {
             queries: measured.queries(),
             summary: measured.summary(),
             sets: self.sets(&times),
-            reload: self.reloads()?,
+            reload,
+            statement_us,
             swap,
             sizes: self.sizes()?,
         })
@@ -318,13 +320,15 @@ impl<'a> Bench<'a> {
         configurations.map(|(configuration, set)| Set::new(configuration, &times[0], set)).collect()
     }
 
-    fn reloads(&self) -> Result<Vec<Reload>> {
+    /// And what an empty statement takes, in microseconds.
+    fn reloads(&self) -> Result<(Vec<Reload>, Option<f64>)> {
         if self.args.stock_only {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
         step(&format!("{} reloads of each program", self.args.reloads));
-        let reloads = run::reload(self.setup, &self.attached, self.args.reloads)?;
-        Ok(reloads.iter().filter_map(|(program, samples)| Reload::new(program, samples)).collect())
+        let reloaded = run::reload(self.setup, &self.attached, self.args.reloads)?;
+        let reloads = reloaded.programs.iter().filter_map(|(program, reloads)| Reload::new(program, reloads)).collect();
+        Ok((reloads, quantile_us(&reloaded.empty_ns, 0.5)))
     }
 
     fn sizes(&self) -> Result<Sizes> {
