@@ -82,6 +82,24 @@ struct Tpch {
     stock_only: bool,
 }
 
+impl Tpch {
+    fn demo() -> Self {
+        Self {
+            sf: 1.0,
+            runs: DEMO_RUNS,
+            threads: None,
+            memory: None,
+            cold_runs: Some(3),
+            programs: Vec::new(),
+            sweep: false,
+            reloads: 50,
+            carrier: "graft".to_owned(),
+            no_build: false,
+            stock_only: false,
+        }
+    }
+}
+
 #[derive(clap::Args)]
 pub struct DemoArgs {}
 
@@ -98,25 +116,32 @@ pub fn run(args: Args) -> Result<()> {
 /// Stock's times first, while nothing of the project's own is built: they take a few minutes from nothing, the rest takes more.
 pub fn demo(_args: DemoArgs) -> Result<()> {
     let began = Instant::now();
-    let args = Tpch {
-        sf: 1.0,
-        runs: DEMO_RUNS,
-        threads: None,
-        memory: None,
-        cold_runs: Some(3),
-        programs: Vec::new(),
-        sweep: false,
-        reloads: 50,
-        carrier: "graft".to_owned(),
-        no_build: false,
-        stock_only: false,
-    };
+    let args = Tpch::demo();
     let setup = prepare(&args)?;
     check_stock(&setup, args.sf)?;
+    step(&format!(
+        "stock's times were there after {:.0} s; now what is compared with them",
+        began.elapsed().as_secs_f64()
+    ));
     build()?;
     compare(&args, &setup)?;
     println!("all of it took {:.0} s", began.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// The data that the tests ask for.
+pub fn test_data() -> Result<()> {
+    let venv = Venv::ensure()?;
+    [0.01, 1.0].into_iter().try_for_each(|sf| data(sf, &venv).map(drop))
+}
+
+/// The harness on what was built: the generator's own tests, and a small comparison, whose results must be equal.
+pub fn check() -> Result<()> {
+    let tests =
+        ["test", "--quiet", "--profile", "data", "--package", "duckbpf-tpch", "--features", "data", "--test", "data"];
+    process::run(&mut process::cargo(&paths::root(), tests))?;
+    let args = Tpch { sf: 0.01, runs: 2, cold_runs: None, reloads: 5, ..Tpch::demo() };
+    compare(&args, &prepare(&args)?)
 }
 
 fn step(what: &str) {

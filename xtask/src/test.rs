@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that can be checked, step by step, with the time of each.
 
 use crate::venv::Venv;
-use crate::{extension, paths, process, programs, system};
+use crate::{bench, extension, paths, process, programs, system};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -28,10 +28,12 @@ const STEPS: &[Step] = &[
     ("build programs", build_programs),
     ("build extension", build_extension),
     ("python environments", make_venvs),
+    ("tpc-h data", bench::test_data),
     ("rust tests", rust_tests),
     ("python package", python_package),
     ("sql and end-to-end tests", database_tests),
     ("python tests", python_tests),
+    ("harness", bench::check),
 ];
 
 pub fn run(args: Args) -> Result<()> {
