@@ -111,12 +111,6 @@ extern "C" fn query_age_ns(_: u64, _: u64, _: u64, _: u64, _: u64, env: &Env) ->
     })
 }
 
-/// Panics: what every helper does when something in it goes wrong. For tests of the boundary.
-#[cfg(any(test, feature = "testing"))]
-pub extern "C" fn panicking(_: u64, _: u64, _: u64, _: u64, _: u64, env: &Env) -> u64 {
-    guard(env, u64::MAX, || panic!("a helper panics"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,8 @@ mod object;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verifier;
+#[cfg(test)]
+mod vm;
 
 pub use error::{Error, Problem};
 pub use hook::{Class, Hook};

@@ -225,7 +225,7 @@ fn swaps_beside_calling_threads_keep_memory_flat() {
         vec![gallery("observe_counts", "v4"), gallery("hash_wy", "v4"), gallery("schedule_young_first", "v4")],
         vec![],
     ];
-    let swaps = if cfg!(debug_assertions) { 1500 } else { 5000 };
+    let swaps = if cfg!(debug_assertions) { 600 } else { 6000 };
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {

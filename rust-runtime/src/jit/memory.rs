@@ -49,8 +49,13 @@ fn refused(step: &'static str) -> Error {
 impl Code {
     /// Puts bytes into executable pages.
     pub fn new(bytes: &[u8]) -> Result<Code, Error> {
-        let pages = bytes.len().div_ceil(PAGE).max(1);
+        let pages = pages_for(bytes);
         let (arena, first) = take(pages)?;
+        Code::fill(arena, first, pages, bytes)
+    }
+
+    /// Fills pages that were taken in an arena.
+    fn fill(arena: Arc<Arena>, first: usize, pages: usize, bytes: &[u8]) -> Result<Code, Error> {
         let code = Code { arena, first, pages, len: bytes.len() };
         // On failure Drop gives the pages back.
         code.write(bytes)?;
@@ -120,6 +125,10 @@ impl Drop for Code {
     }
 }
 
+fn pages_for(bytes: &[u8]) -> usize {
+    bytes.len().div_ceil(PAGE).max(1)
+}
+
 /// Finds room for pages and the one behind them.
 fn take(pages: usize) -> Result<(Arc<Arena>, usize), Error> {
     let mut arenas = lock(&ARENAS);
@@ -186,7 +195,11 @@ mod tests {
 
     #[test]
     fn code_is_executable_never_writable_and_goes() {
-        let code = Code::new(&[0xc3; 5000]).unwrap();
+        // An arena of its own: nobody else takes the pages when they are free again.
+        let arena = Arc::new(Arena::new(8).unwrap());
+        let bytes = [0xc3; 5000];
+        let first = arena.take(pages_for(&bytes)).unwrap();
+        let code = Code::fill(arena.clone(), first, pages_for(&bytes), &bytes).unwrap();
         let address = code.address();
         assert_eq!(code.bytes(), [0xc3; 5000]);
         assert_eq!(rights(address).as_deref(), Some("r-xs"));
@@ -196,7 +209,8 @@ mod tests {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         assert!(!maps.lines().any(|line| line.contains("rwx")), "nothing is writable and executable:\n{maps}");
         drop(code);
-        assert_ne!(rights(address).as_deref(), Some("r-xs"));
+        assert_eq!(rights(address).as_deref(), Some("---p"));
+        assert!(lock(&arena.taken).iter().all(|taken| !taken));
     }
 
     #[test]

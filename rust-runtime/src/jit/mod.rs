@@ -20,6 +20,8 @@
 mod emit;
 mod hash;
 mod memory;
+#[cfg(test)]
+mod tests;
 
 use std::{ffi::c_void, mem, sync::Arc};
 

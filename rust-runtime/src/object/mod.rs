@@ -19,6 +19,8 @@ mod read;
 pub use elf::parse;
 pub use error::{Fault, ObjectError};
 pub use lines::SourceLine;
+#[cfg(test)]
+pub use memory::RegionMap;
 pub use memory::{Memory, MemoryError};
 pub use read::read;
 
@@ -94,7 +96,7 @@ impl ProgramText {
     }
 
     /// A program out of bare instructions: no functions but the first, no lines.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(test)]
     pub fn from_insns(hook: Hook, insns: Vec<Insn>, functions: Vec<Function>) -> ProgramText {
         ProgramText {
             symbol: "test".into(),

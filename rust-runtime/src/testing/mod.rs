@@ -3,6 +3,9 @@
 //! There is one per process, as there is one runtime. [`MockHost::lock`] gives it to one test at a time, with nothing
 //! attached.
 
+#[cfg(test)]
+pub(crate) mod programs;
+
 use std::{
     ffi::c_void,
     ptr,

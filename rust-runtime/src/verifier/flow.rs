@@ -271,8 +271,8 @@ impl<'a> Walk<'a> {
                 Op::Exit => {
                     self.leave(index, &mut state).map_err(stop)?;
                     merge(&mut exit, state);
-                    if let Some(specialised) = &mut self.specialised {
-                        specialised.reached[pc] |= is_first;
+                    if let (Some(specialised), true) = (&mut self.specialised, is_first) {
+                        specialised.reached[pc] = true;
                     }
                     continue;
                 }

@@ -1,0 +1,605 @@
+//! Machine code against the interpreter: every opcode with edge values, random programs, hash loops.
+
+use std::{ptr, slice};
+
+use duckbpf_abi as abi;
+use proptest::{prelude::*, test_runner::Config};
+
+use crate::{
+    helpers::Env,
+    hook::Hook,
+    isa::Insn,
+    jit::Program,
+    object::{Memory, Region, RegionMap},
+    testing::programs::{EXIT, address, compile, helper, insn, lddw, load, local, mov, mov_imm, object, store},
+    vm,
+};
+
+/// Numbers at which arithmetic goes wrong.
+const EDGES: [u64; 22] = [
+    0,
+    1,
+    2,
+    7,
+    31,
+    32,
+    33,
+    63,
+    64,
+    0x7f,
+    0x80,
+    0xff,
+    0x8000,
+    0xffff,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xffff_ffff,
+    0x1_0000_0000,
+    0x7fff_ffff_ffff_ffff,
+    0x8000_0000_0000_0000,
+    0xffff_ffff_ffff_ffff,
+    0x0123_4567_89ab_cdef,
+];
+
+const IMMEDIATES: [i32; 10] = [1, 2, 3, 31, 0x7f, 0x1234, i32::MAX, -1, -128, i32::MIN];
+
+/// A context of the load hook out of seven numbers: its first fields of eight bytes.
+fn context(values: [u64; 7]) -> abi::duckbpf_load_ctx {
+    let mut context = abi::duckbpf_load_ctx::default();
+    [
+        context.origin.database_id,
+        context.origin.connection_id,
+        context.origin.query_id,
+        context.file_id,
+        context.size,
+        context.used_memory,
+        context.max_memory,
+    ] = values;
+    context
+}
+
+/// Where these fields are.
+const FIELDS: [i16; 7] = [0, 8, 16, 40, 48, 56, 64];
+
+fn bytes<T>(value: &T) -> &[u8] {
+    // SAFETY: the contexts have no padding.
+    unsafe { slice::from_raw_parts((value as *const T).cast(), size_of::<T>()) }
+}
+
+/// Both results on each context, and what both leave in global variables.
+fn compare_on(insns: Vec<Insn>, ends: &[usize], regions: Vec<Region>, inputs: &[[u64; 7]]) {
+    let object = object(Hook::Load, insns.clone(), ends, regions);
+    let (program, verified) = compile(&object).unwrap_or_else(|rejection| panic!("{rejection}\n{insns:x?}"));
+    let memory = Memory::new(&object.regions).unwrap();
+    for input in inputs {
+        let mut context = context(*input);
+        let expected = vm::run(&verified, &memory, Env::detached(), bytes(&context))
+            .unwrap_or_else(|fault| panic!("{fault:?}: a verified program must not fault\n{insns:x?}"));
+        assert!(expected.steps <= verified.facts().worst_cost, "{} steps, {:?}", expected.steps, verified.facts());
+        let result = call(&program, &mut context);
+        assert_eq!(result, expected.result, "{input:x?}\n{}\n{insns:x?}", disassemble(program.code()));
+        assert_eq!(contents(program.memory()), contents(&memory), "global variables differ");
+    }
+}
+
+fn call<C>(program: &Program, context: &mut C) -> u64 {
+    // SAFETY: the tests give each program a context of its hook.
+    unsafe { program.entry()(ptr::from_mut(context).cast()) }
+}
+
+fn contents(memory: &Memory) -> Vec<Vec<u8>> {
+    // SAFETY: mapped as long as the memory, and nobody runs.
+    let read = |map: &RegionMap| unsafe { slice::from_raw_parts(map.address as *const u8, map.size) }.to_vec();
+    memory.regions().iter().map(read).collect()
+}
+
+fn disassemble(code: &[u8]) -> String {
+    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+    let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
+    let (mut text, mut formatter) = (String::new(), IntelFormatter::new());
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        text.push_str(&format!("{:04x} ", instruction.ip()));
+        formatter.format(&instruction, &mut text);
+        text.push('\n');
+    }
+    text
+}
+
+/// Two registers set from the context, one instruction, the first register returned.
+fn with_operands(dst: u8, src: u8, middle: &[Insn]) -> Vec<Insn> {
+    let mut insns = vec![mov(6, 1), load(dst, 6, FIELDS[0])];
+    if dst != 6 && src != dst {
+        insns = vec![mov(6, 1), load(dst, 6, FIELDS[0]), load(src, 6, FIELDS[1])];
+    }
+    insns.extend_from_slice(middle);
+    insns.extend([mov(0, dst), EXIT]);
+    insns
+}
+
+fn pairs() -> Vec<[u64; 7]> {
+    EDGES.iter().flat_map(|&a| EDGES.map(|b| [a, b, 0, 0, 0, 0, 0])).collect()
+}
+
+/// Pairs of registers that meet every special case: rax, rdx, rcx, the same twice, r8 and above.
+const REGISTERS: [(u8, u8); 9] = [(0, 1), (1, 0), (3, 4), (4, 3), (0, 3), (3, 0), (7, 9), (5, 5), (2, 8)];
+
+#[test]
+fn arithmetic_with_registers() {
+    for class in [0x04, 0x07] {
+        for op in (0x00..=0xc0).step_by(0x10).filter(|&op| op != 0x80) {
+            let variants: &[i16] = match op {
+                0x30 | 0x90 => &[0, 1],
+                0xb0 if class == 0x07 => &[0, 8, 16, 32],
+                0xb0 => &[0, 8, 16],
+                _ => &[0],
+            };
+            for &off in variants {
+                for (dst, src) in REGISTERS {
+                    compare_on(with_operands(dst, src, &[insn(op | class | 8, dst, src, off, 0)]), &[], vec![], &pairs());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn arithmetic_with_immediates() {
+    let inputs: Vec<[u64; 7]> = EDGES.iter().map(|&a| [a, 0, 0, 0, 0, 0, 0]).collect();
+    for class in [0x04, 0x07] {
+        for op in (0x00..=0xc0).step_by(0x10).filter(|&op| op != 0x80) {
+            let offs: &[i16] = if matches!(op, 0x30 | 0x90) { &[0, 1] } else { &[0] };
+            let immediates: Vec<i32> = match op {
+                0x60 | 0x70 | 0xc0 => (0..if class == 0x07 { 64 } else { 32 }).collect(),
+                0x30 | 0x90 => IMMEDIATES.to_vec(),
+                _ => IMMEDIATES.iter().copied().chain([0]).collect(),
+            };
+            for (&off, imm) in offs.iter().flat_map(|off| immediates.iter().map(move |&imm| (off, imm))) {
+                for dst in [0, 3, 4, 9] {
+                    compare_on(with_operands(dst, dst, &[insn(op | class, dst, 0, off, imm)]), &[], vec![], &inputs);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn negation_and_byte_order() {
+    let inputs: Vec<[u64; 7]> = EDGES.iter().map(|&a| [a, 0, 0, 0, 0, 0, 0]).collect();
+    for dst in [0, 4, 5, 8] {
+        for code in [0x84, 0x87] {
+            compare_on(with_operands(dst, dst, &[insn(code, dst, 0, 0, 0)]), &[], vec![], &inputs);
+        }
+        for (code, bits) in [0xd4, 0xdc, 0xd7].into_iter().flat_map(|code| [16, 32, 64].map(|bits| (code, bits))) {
+            compare_on(with_operands(dst, dst, &[insn(code, dst, 0, 0, bits)]), &[], vec![], &inputs);
+        }
+    }
+}
+
+#[test]
+fn branches() {
+    let taken = |branch: Insn, dst, src| {
+        with_operands(dst, src, &[branch, mov_imm(dst, 11), insn(0x05, 0, 0, 1, 0), mov_imm(dst, 22)])
+    };
+    for class in [0x05, 0x06] {
+        for op in [0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0xa0, 0xb0, 0xc0, 0xd0] {
+            for (dst, src) in REGISTERS {
+                compare_on(taken(insn(op | class | 8, dst, src, 2, 0), dst, src), &[], vec![], &pairs());
+            }
+            for imm in IMMEDIATES.into_iter().chain([0]) {
+                compare_on(taken(insn(op | class, 7, 0, 2, imm), 7, 7), &[], vec![], &pairs());
+            }
+        }
+    }
+    // gotol
+    let far = vec![load(0, 1, FIELDS[0]), insn(0x15, 0, 0, 1, 7), insn(0x06, 0, 0, 0, 1), mov_imm(0, 2), EXIT];
+    compare_on(far, &[], vec![], &[[0; 7], [7; 7]]);
+}
+
+#[test]
+fn loads_stores_and_constants() {
+    let inputs: Vec<[u64; 7]> = EDGES.iter().map(|&a| [a, !a, 0, 0, 0, 0, 0]).collect();
+    for value in EDGES {
+        compare_on([lddw(0, value).as_slice(), &[EXIT]].concat(), &[], vec![], &[[0; 7]]);
+    }
+    for (size, bytes) in [(0x10, 1), (0x08, 2), (0x00, 4), (0x18, 8)] {
+        for base in [10, 2, 7] {
+            for offset in (-16..0).step_by(bytes) {
+                let point = if base == 10 { vec![] } else { vec![mov(base, 10)] };
+                let init = [store(base, -8, 8), store(base, -16, 9)];
+                let fill = [mov(6, 1), load(8, 6, FIELDS[0]), load(9, 6, FIELDS[1])];
+                let look = [load(0, base, -8), load(1, base, -16), insn(0xaf, 0, 1, 0, 0), EXIT];
+                let run = |access: &[Insn]| {
+                    compare_on([&fill, &point[..], &init, access, &look].concat(), &[], vec![], &inputs);
+                };
+                run(&[insn(0x60 | size | 3, base, 8, offset, 0)]);
+                run(&[insn(0x60 | size | 2, base, 0, offset, -0x1234_567)]);
+                // 0x61.. loads, 0x81.. sign-extending ones.
+                for mode in [0x60, 0x80].into_iter().filter(|mode| *mode == 0x60 || bytes < 8) {
+                    run(&[insn(mode | size | 1, 3, base, offset, 0), store(base, -8, 3)]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn atomics() {
+    for (size, width) in [(0x00, 4), (0x18, 8)] {
+        for operation in [0x00, 0x01, 0x40, 0x41, 0x50, 0x51, 0xa0, 0xa1, 0xe1, 0xf1] {
+            for (base, src) in [(10, 0), (10, 3), (2, 0), (2, 2), (0, 4), (9, 1), (1, 0)] {
+                // A register cannot be the pointer and the number.
+                if base == src || (operation == 0xf1 && base == 0) {
+                    continue;
+                }
+                for offset in [-8, -16, -16 + width] {
+                    let mut insns = vec![mov(6, 1), load(8, 6, FIELDS[0]), load(9, 6, FIELDS[1]), store(10, -8, 8), store(10, -16, 9)];
+                    insns.push(load(0, 6, FIELDS[2]));
+                    if base != 10 {
+                        insns.push(mov(base, 10));
+                    }
+                    if src != 0 || base == 0 {
+                        insns.push(load(src, 6, FIELDS[3]));
+                    }
+                    insns.push(insn(0xc3 | size, base, src, offset, operation));
+                    // Everything that it may have changed.
+                    insns.extend([load(7, 10, -8), load(8, 10, -16), insn(0xaf, 7, 8, 0, 0)]);
+                    if base != 0 {
+                        insns.extend([insn(0x27, 0, 0, 0, 3), insn(0x0f, 7, 0, 0, 0)]);
+                    }
+                    insns.extend([insn(0x0f, 7, src, 0, 0), mov(0, 7), EXIT]);
+                    let inputs: Vec<[u64; 7]> = EDGES
+                        .iter()
+                        .flat_map(|&a| EDGES.map(|b| [a, b.rotate_left(8), a, b, 0, 0, 0]))
+                        .chain([[5, 6, 5, 7, 0, 0, 0], [5, 6, 0xffff_ffff_0000_0005, 7, 0, 0, 0]])
+                        .collect();
+                    compare_on(insns, &[], vec![], &inputs);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn atomics_on_global_variables() {
+    let regions = vec![Region { name: ".bss".into(), writable: true, size: 16, bytes: vec![] }];
+    let add = [mov(6, 1), load(2, 6, FIELDS[0])];
+    let insns =
+        [&add[..], &address(3, 0, 8), &[insn(0xdb, 3, 2, 0, 0x01), insn(0xdb, 3, 2, -8, 0x00), load(0, 3, 0), EXIT]].concat();
+    compare_on(insns, &[], regions, &[[1; 7], [2; 7], [u64::MAX; 7]]);
+}
+
+#[test]
+fn functions_have_stacks_and_registers_of_their_own() {
+    // f0 keeps 7 in r6 and on its stack at -8; f1 and f2 overwrite both of their own; f2 writes through a pointer into f0's.
+    let f0 = [
+        mov_imm(6, 7),
+        store(10, -8, 6),
+        store(10, -16, 6),
+        mov(1, 10),
+        insn(0x07, 1, 0, 0, -16),
+        local(5),
+        load(1, 10, -8),
+        insn(0x0f, 0, 1, 0, 0),
+        load(1, 10, -16),
+        insn(0x0f, 0, 1, 0, 0),
+        EXIT,
+    ];
+    let f1 = [mov_imm(6, 100), store(10, -8, 6), local(3), load(1, 10, -8), insn(0x0f, 0, 1, 0, 0), EXIT];
+    let f2 = [mov_imm(6, 1000), store(10, -8, 6), store(1, 0, 6), mov(0, 6), EXIT];
+    let ends = [f0.len(), f0.len() + f1.len()];
+    let insns = [&f0[..], &f1, &f2].concat();
+    let (program, _) = compile(&object(Hook::Load, insns.clone(), &ends, vec![])).unwrap();
+    assert_eq!(call(&program, &mut context([0; 7])), 1000 + 100 + 7 + 1000);
+    compare_on(insns, &ends, vec![], &[[0; 7]]);
+}
+
+#[test]
+fn helpers_are_called_on_an_aligned_stack() {
+    // Three saved registers and 24 bytes of stack: sizes that are no multiples of 16.
+    let insns = vec![
+        mov_imm(6, 1),
+        mov_imm(7, 2),
+        mov_imm(8, 3),
+        store(10, -24, 6),
+        helper(5),
+        insn(0x55, 0, 0, 1, 0),
+        mov_imm(6, 100),
+        mov(0, 6),
+        insn(0x0f, 0, 7, 0, 0),
+        insn(0x0f, 0, 8, 0, 0),
+        load(1, 10, -24),
+        insn(0x0f, 0, 1, 0, 0),
+        EXIT,
+    ];
+    // clock_gettime and catch_unwind use aligned SSE accesses where they can.
+    compare_on(insns, &[], vec![], &[[0; 7]]);
+}
+
+/// What a random program is made of: indices are taken modulo what fits.
+#[derive(Clone, Debug)]
+enum Gene {
+    Alu { code: u8, dst: u8, src: u8, off: u8, imm: i32 },
+    Const { dst: u8, value: u64 },
+    Memory { kind: u8, size: u8, dst: u8, src: u8, place: u8, imm: i32 },
+    Atomic { wide: bool, op: u8, src: u8, place: u8 },
+    Branch { code: u8, dst: u8, src: u8, imm: i32, over: u8 },
+    Goto { over: u8 },
+    Call,
+}
+
+fn gene(registers: u8) -> impl Strategy<Value = Gene> {
+    let imm = prop_oneof![any::<i32>(), proptest::sample::select(IMMEDIATES.to_vec())];
+    let value = prop_oneof![any::<u64>(), proptest::sample::select(EDGES.to_vec())];
+    prop_oneof![
+        8 => (any::<u8>(), 0..registers, 0..registers, any::<u8>(), imm.clone())
+            .prop_map(|(code, dst, src, off, imm)| Gene::Alu { code, dst, src, off, imm }),
+        1 => (0..registers, value).prop_map(|(dst, value)| Gene::Const { dst, value }),
+        3 => (any::<u8>(), any::<u8>(), 0..registers, 0..registers, any::<u8>(), imm.clone())
+            .prop_map(|(kind, size, dst, src, place, imm)| Gene::Memory { kind, size, dst, src, place, imm }),
+        1 => (any::<bool>(), any::<u8>(), 0..registers, any::<u8>())
+            .prop_map(|(wide, op, src, place)| Gene::Atomic { wide, op, src, place }),
+        3 => (any::<u8>(), 0..registers, 0..registers, imm, any::<u8>())
+            .prop_map(|(code, dst, src, imm, over)| Gene::Branch { code, dst, src, imm, over }),
+        1 => any::<u8>().prop_map(|over| Gene::Goto { over }),
+        1 => Just(Gene::Call),
+    ]
+}
+
+const STACK_BYTES: i16 = 64;
+
+/// Instructions of genes; branches are left to be aimed: (where, by how many genes).
+fn express(genes: &[Gene], calls: bool) -> Vec<Insn> {
+    let mut insns = Vec::new();
+    let mut starts = Vec::new();
+    let mut jumps = Vec::new();
+    for (index, gene) in genes.iter().enumerate() {
+        starts.push(insns.len());
+        match *gene {
+            Gene::Alu { code, dst, src, off, imm } => insns.push(random_alu(code, dst, src, off, imm)),
+            Gene::Const { dst, value } => insns.extend(lddw(dst, value)),
+            Gene::Memory { kind, size, dst, src, place, imm } => {
+                let (size, bytes) = [(0x10, 1), (0x08, 2), (0x00, 4), (0x18, 8)][usize::from(size % 4)];
+                let off = -STACK_BYTES + (i16::from(place) % (STACK_BYTES / bytes)) * bytes;
+                insns.push(match kind % 4 {
+                    0 => insn(0x61 | size, dst, 10, off, 0),
+                    1 if bytes < 8 => insn(0x81 | size, dst, 10, off, 0),
+                    1 | 2 => insn(0x63 | size, 10, src, off, 0),
+                    _ => insn(0x62 | size, 10, 0, off, imm),
+                });
+            }
+            Gene::Atomic { wide, op, src, place } => {
+                let (size, bytes) = if wide { (0x18, 8) } else { (0, 4) };
+                let off = -STACK_BYTES + (i16::from(place) % (STACK_BYTES / bytes)) * bytes;
+                let op = [0x00, 0x01, 0x40, 0x41, 0x50, 0x51, 0xa0, 0xa1, 0xe1, 0xf1][usize::from(op) % 10];
+                insns.push(insn(0xc3 | size, 10, src, off, op));
+            }
+            Gene::Branch { code, dst, src, imm, over } => {
+                let op = [0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0xa0, 0xb0, 0xc0, 0xd0][usize::from(code) % 11];
+                let class = if code & 0x40 != 0 { 5 } else { 6 };
+                jumps.push((insns.len(), index + 1 + usize::from(over) % 8));
+                insns.push(if code & 0x80 != 0 { insn(op | class | 8, dst, src, 0, 0) } else { insn(op | class, dst, 0, 0, imm) });
+            }
+            // Unconditional ones skip nothing, or code could never be reached.
+            Gene::Goto { .. } => {
+                jumps.push((insns.len(), index + 1));
+                insns.push(insn(0x05, 0, 0, 0, 0));
+            }
+            Gene::Call if calls => {
+                insns.push(local(0));
+                insns.extend((1..=5).map(|reg| mov(reg, 0)));
+            }
+            Gene::Call => insns.push(mov(0, 0)),
+        }
+    }
+    starts.push(insns.len());
+    for (at, gene) in jumps {
+        let target = starts[gene.min(genes.len())];
+        insns[at].off = (target - at - 1) as i16;
+    }
+    insns
+}
+
+fn random_alu(code: u8, dst: u8, src: u8, off: u8, imm: i32) -> Insn {
+    let class = if code & 1 != 0 { 0x07 } else { 0x04 };
+    let op = (code >> 4) % 14 * 0x10;
+    let by_register = code & 8 != 0;
+    match op {
+        0x80 => insn(0x80 | class, dst, 0, 0, 0),
+        0xd0 => {
+            let code = if class == 0x07 { 0xd7 } else { 0xd4 | if by_register { 8 } else { 0 } };
+            insn(code, dst, 0, 0, [16, 32, 64][usize::from(off) % 3])
+        }
+        0xb0 if by_register => {
+            let kinds: &[i16] = if class == 0x07 { &[0, 8, 16, 32] } else { &[0, 8, 16] };
+            insn(0xb8 | class, dst, src, kinds[usize::from(off) % kinds.len()], 0)
+        }
+        0x60 | 0x70 | 0xc0 if !by_register => insn(op | class, dst, 0, 0, imm & if class == 0x07 { 63 } else { 31 }),
+        0x30 | 0x90 => {
+            let off = i16::from(off & 1);
+            if by_register { insn(op | class | 8, dst, src, off, 0) } else { insn(op | class, dst, 0, off, imm | 1) }
+        }
+        _ if by_register => insn(op | class | 8, dst, src, 0, 0),
+        _ => insn(op | class, dst, 0, 0, imm),
+    }
+}
+
+/// Every register and the stack, folded into r0.
+fn fold(registers: std::ops::Range<u8>, stack: i16) -> Vec<Insn> {
+    let mut insns = Vec::new();
+    for reg in registers.filter(|&reg| reg != 0) {
+        insns.extend([insn(0x27, 0, 0, 0, 31), insn(0x0f, 0, reg, 0, 0)]);
+    }
+    for off in (-stack..0).step_by(8) {
+        insns.extend([load(1, 10, off), insn(0x27, 0, 0, 0, 31), insn(0x0f, 0, 1, 0, 0)]);
+    }
+    insns.push(EXIT);
+    insns
+}
+
+fn clear_stack() -> impl Iterator<Item = Insn> {
+    (-STACK_BYTES..0).step_by(8).map(|off| insn(0x7a, 10, 0, off, i32::from(off) * 0x0101_0101))
+}
+
+/// Registers and stack set, genes, everything folded; with a second function where genes call.
+fn random_program(main: &[Gene], callee: &[Gene]) -> (Vec<Insn>, usize) {
+    let mut insns: Vec<Insn> = clear_stack().collect();
+    insns.extend((2..9).map(|reg| load(reg, 1, FIELDS[usize::from(reg) - 2])));
+    insns.extend([mov(9, 5), mov(0, 6), mov_imm(1, 5)]);
+    insns.extend(express(main, true));
+    insns.extend(fold(0..10, STACK_BYTES));
+    let end = insns.len();
+    for (at, insn) in insns.iter_mut().enumerate() {
+        if insn.is_local_call() {
+            insn.imm = (end - at - 1) as i32;
+        }
+    }
+    insns.extend(clear_stack());
+    insns.extend([mov(0, 1), mov(6, 2), mov(7, 3), mov(8, 4), mov(9, 5)]);
+    insns.extend(express(callee, false));
+    insns.extend(fold(0..10, STACK_BYTES));
+    (insns, end)
+}
+
+/// More with DUCKBPF_CASES=100000.
+fn cases(default: u32) -> Config {
+    let cases = std::env::var("DUCKBPF_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn random_programs_agree(
+        main in prop::collection::vec(gene(10), 1..60),
+        callee in prop::collection::vec(gene(10), 1..30),
+        inputs in prop::collection::vec(prop::array::uniform7(prop_oneof![any::<u64>(), proptest::sample::select(EDGES.to_vec())]), 1..6),
+    ) {
+        let calls = main.iter().any(|gene| matches!(gene, Gene::Call));
+        let (mut insns, end) = random_program(&main, &callee);
+        if !calls {
+            insns.truncate(end);
+        }
+        let ends = if calls { vec![end] } else { vec![] };
+        compare_on(insns, &ends, vec![], &inputs);
+    }
+
+    #[test]
+    fn random_hash_programs_agree_in_every_layout(
+        genes in prop::collection::vec(gene(6), 1..18),
+        loads in prop::collection::vec((any::<u8>(), any::<u8>()), 5),
+        keys in prop::collection::vec(any::<u64>(), 1..40),
+        calls in any::<bool>(),
+    ) {
+        hash_program_agrees(&genes, &loads, &keys, calls);
+    }
+}
+
+/// Fields of a key, of each size: (offset, size code).
+const KEY_FIELDS: [(i16, u8); 13] = [
+    (0, 0x18),
+    (0, 0x00),
+    (4, 0x00),
+    (0, 0x08),
+    (6, 0x08),
+    (0, 0x10),
+    (7, 0x10),
+    (8, 0x18),
+    (12, 0x00),
+    (16, 0x18),
+    (24, 0x00),
+    (28, 0x00),
+    (28, 0x10),
+];
+
+fn hash_program_agrees(genes: &[Gene], loads: &[(u8, u8)], keys: &[u64], calls: bool) {
+    // Without a stack: the ceiling of 64 instructions is low.
+    let no_stack = |gene: &Gene| match gene {
+        Gene::Memory { .. } | Gene::Atomic { .. } | Gene::Call => Gene::Goto { over: 0 },
+        gene => gene.clone(),
+    };
+    let genes: Vec<Gene> = genes.iter().map(no_stack).collect();
+    let mut insns = vec![mov(6, 1)];
+    if calls {
+        insns.extend([local(0), mov(7, 0)]);
+    }
+    for (reg, (field, signed)) in (1..6).zip(loads) {
+        let (offset, size) = KEY_FIELDS[usize::from(*field) % KEY_FIELDS.len()];
+        let mode = if *signed & 1 != 0 && size != 0x18 { 0x81 } else { 0x61 };
+        insns.push(insn(mode | size, reg, 6, offset, 0));
+    }
+    insns.push(if calls { mov(0, 7) } else { mov(0, 3) });
+    insns.extend(express(&genes, false));
+    insns.extend(fold(0..6, 0));
+    let end = insns.len();
+    let mut ends = vec![];
+    if calls {
+        insns[1].imm = (end - 2) as i32;
+        insns.extend([load(0, 1, 0), load(2, 1, 16), insn(0x61, 3, 1, 28, 0), insn(0x0f, 0, 2, 0, 0), insn(0xaf, 0, 3, 0, 0), EXIT]);
+        ends.push(end);
+    }
+    let (program, verified) = compile(&object(Hook::Hash, insns.clone(), &ends, vec![]))
+        .unwrap_or_else(|rejection| panic!("{rejection}\n{insns:x?}"));
+    let batch = program.hash_batch().unwrap();
+    for layout in 0..abi::DUCKBPF_KEYS_COUNT {
+        for ty in 0..abi::DUCKBPF_TYPE_COUNT {
+            let (contexts, raw) = lay_out(keys, layout, ty);
+            let mut out = vec![0u64; contexts.len() + 1];
+            out[contexts.len()] = 0x7e57;
+            let request = abi::duckbpf_hash_batch {
+                keys: raw.as_ptr().cast(),
+                out: out.as_mut_ptr(),
+                count: contexts.len() as u64,
+                layout,
+                type_: ty,
+                len: 8,
+                reserved: 0,
+            };
+            // SAFETY: as many keys in that layout, and as much room.
+            unsafe { batch(&request) };
+            for (context, hash) in contexts.iter().zip(&out) {
+                let expected = vm::run(&verified, program.memory(), Env::detached(), bytes(context)).unwrap();
+                let alone = call(&program, &mut context.clone());
+                assert_eq!((expected.result, expected.result), (*hash, alone), "layout {layout}, type {ty}, {context:x?}\n{}", disassemble(program.code()));
+            }
+            assert_eq!(out[contexts.len()], 0x7e57, "nothing is written behind the last");
+        }
+    }
+}
+
+/// Keys as contexts, and as they lie in a vector.
+fn lay_out(keys: &[u64], layout: u32, ty: u32) -> (Vec<abi::duckbpf_hash_ctx>, Vec<u8>) {
+    let mut contexts = Vec::new();
+    let mut raw = Vec::new();
+    for &key in keys {
+        let mut context = abi::duckbpf_hash_ctx { len: 8, type_: ty, ..Default::default() };
+        context.lo = match layout {
+            abi::DUCKBPF_KEYS_I8 => key as i8 as u64,
+            abi::DUCKBPF_KEYS_I16 => key as i16 as u64,
+            abi::DUCKBPF_KEYS_I32 => key as i32 as u64,
+            abi::DUCKBPF_KEYS_U8 => u64::from(key as u8),
+            abi::DUCKBPF_KEYS_U16 => u64::from(key as u16),
+            abi::DUCKBPF_KEYS_U32 => u64::from(key as u32),
+            _ => key,
+        };
+        let bytes_of_key = context.lo.to_le_bytes();
+        match layout {
+            abi::DUCKBPF_KEYS_128 => {
+                context.hi = key.rotate_left(17) ^ 0x55;
+                raw.extend(context.lo.to_le_bytes());
+                raw.extend(context.hi.to_le_bytes());
+            }
+            abi::DUCKBPF_KEYS_CTX => {
+                (context.hi, context.whole, context.len) = (!key, key.wrapping_mul(7), key as u32 & 0xff);
+                raw.extend(bytes(&context));
+            }
+            abi::DUCKBPF_KEYS_I8 | abi::DUCKBPF_KEYS_U8 => raw.extend(&bytes_of_key[..1]),
+            abi::DUCKBPF_KEYS_I16 | abi::DUCKBPF_KEYS_U16 => raw.extend(&bytes_of_key[..2]),
+            abi::DUCKBPF_KEYS_I32 | abi::DUCKBPF_KEYS_U32 => raw.extend(&bytes_of_key[..4]),
+            _ => raw.extend(bytes_of_key),
+        }
+        contexts.push(context);
+    }
+    (contexts, raw)
+}
