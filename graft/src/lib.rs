@@ -12,12 +12,14 @@
 //!
 //! # Synchronisation
 //! The process may hold several copies of this code (two copies of the extension). They have no memory in common but the
-//! host's, so the first slot is the lock: whoever exchanges it from the host's function to its own may write the others.
-//! Who fails looks at what the winner has put there and uses the winner's graft. Calls by other threads see each slot either
-//! old or new. Both functions work at any time, so a mixture is harmless for as long as it lasts.
+//! host's, so the first slot is the lock: whoever exchanges it from the host's function to its own writes the others. Who
+//! fails waits until all are written and uses the winner's graft. Each makes the pages writable before it tries, and
+//! read-only once nobody writes. Calls by other threads see each slot either old or new. Both functions work at any time, so
+//! a mixture is harmless for as long as it lasts.
 //!
 //! # After a failure
-//! Nothing has changed: slots already written were written back, memory protection is as it was, DuckDB goes on.
+//! No slot has changed: all that can fail comes before the first store. (But for one case: the kernel refuses to make the
+//! pages read-only again. Then the graft is in force, and the error says what failed.)
 
 mod error;
 mod hosts;
@@ -32,12 +34,13 @@ pub use hosts::{HostBuild, KnownBuild, known_builds};
 use duckbpf_abi::duckbpf_host;
 use module::Module;
 use slots::Slots;
-use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The symbol that a graft, or an engine with hooks compiled in, exports.
 const ENTRY: &str = "duckdb_hookpoints_v1";
+/// How often to begin anew when another copy of this code is faster. Once is enough unless more than two begin together.
+const ATTEMPTS: usize = 16;
 
 /// A graft in force. Stays so when this is dropped.
 pub struct Installed {
@@ -45,7 +48,7 @@ pub struct Installed {
     pub host: &'static duckbpf_host,
     /// Slots that lead into the graft; 0 for an engine that was compiled with hooks.
     pub slots: usize,
-    /// What rewriting them took; zero where they had been rewritten before.
+    /// What rewriting them took, from the first to the last; zero where they had been rewritten before.
     pub took: Duration,
     /// Build id of the host.
     pub build: String,
@@ -97,56 +100,53 @@ pub fn install(image: &[u8]) -> Result<Installed, Error> {
     if !hosts::is_known(&build) {
         return Err(Error::Unknown(build));
     }
-    if let Some(installed) = adopt(&host, &build)? {
-        return Ok(installed);
-    }
-    let prepared = image::prepare(image, &host)?;
-    let graft = load::load(&prepared)?;
-    match put_in_force(&host, &build, graft.module()) {
-        Ok(installed) => {
-            graft.keep();
-            Ok(installed)
-        }
-        // Another copy was faster: its graft is in force, ours goes.
-        Err(Error::BoundElsewhere { .. }) if other_graft(&host, graft.module())?.is_some() => {
-            drop(graft);
-            adopt(&host, &build)?.ok_or(Error::Busy)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Uses a graft that is loaded already, if there is one.
-fn adopt(host: &Module, build: &HostBuild) -> Result<Option<Installed>, Error> {
-    let mut result = Ok(None);
-    for graft in grafts(host)? {
-        result = put_in_force(host, build, &graft).map(Some);
-        if matches!(result, Ok(Some(_))) {
-            break;
+    for _ in 0..ATTEMPTS {
+        let graft = match loaded_graft(&host)? {
+            Some(graft) => graft,
+            None => load::load(&image::prepare(image, &host)?)?,
+        };
+        match put_in_force(&host, &build, graft) {
+            // Another copy of this code put its own graft in force meanwhile: the next attempt finds it.
+            Err(Error::BoundElsewhere { address, .. }) if is_graft(&host, address) => {}
+            outcome => return outcome,
         }
     }
-    result
+    Err(Error::Busy)
 }
 
-fn other_graft(host: &Module, ours: &Module) -> Result<Option<Module>, Error> {
-    Ok(grafts(host)?.into_iter().find(|graft| graft.base() != ours.base()))
+/// A graft that another copy of this code, or an earlier call, has loaded: the one in force, if one is.
+fn loaded_graft(host: &Module) -> Result<Option<Module>, Error> {
+    let mut grafts = grafts(host);
+    for at in 0..grafts.len() {
+        if Slots::find(host, &grafts[at])?.any_replaced() {
+            return Ok(Some(grafts.swap_remove(at)));
+        }
+    }
+    Ok(grafts.pop())
 }
 
-fn grafts(host: &Module) -> Result<Vec<Module>, Error> {
-    let mut found = module::defining(ENTRY)?;
+fn is_graft(host: &Module, address: usize) -> bool {
+    grafts(host).iter().any(|graft| graft.is_code(address))
+}
+
+fn grafts(host: &Module) -> Vec<Module> {
+    let mut found = module::defining(ENTRY);
     found.retain(|module| module.base() != host.base());
-    Ok(found)
+    found
 }
 
-fn put_in_force(host: &Module, build: &HostBuild, graft: &Module) -> Result<Installed, Error> {
-    let table = hookpoints(graft)?;
-    let slots = Slots::find(host, graft, &HashSet::from([ENTRY]))?;
+fn put_in_force(host: &Module, build: &HostBuild, graft: Module) -> Result<Installed, Error> {
+    let slots = Slots::find(host, &graft)?;
+    slots.check(host)?;
+    let table = hookpoints(&graft)?;
     let took = slots.write()?;
+    // It stays loaded for good: threads may be inside it at any time.
+    graft.keep();
     Ok(Installed { host: table, slots: slots.len(), took, build: build.build_id.clone(), written: Some(slots) })
 }
 
 fn find_host() -> Result<(Module, HostBuild), Error> {
-    let mut found = module::defining(hosts::LIBRARY_VERSION)?;
+    let mut found = module::defining(hosts::LIBRARY_VERSION);
     match found.len() {
         0 => Err(Error::NoDuckDb),
         1 => {

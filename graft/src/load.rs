@@ -7,27 +7,13 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 
-/// A loaded graft; unloaded when dropped, unless it was kept.
-pub(crate) struct Graft(Module);
-
-impl Graft {
-    pub(crate) fn module(&self) -> &Module {
-        &self.0
-    }
-
-    /// It stays loaded for good: threads may be inside it at any time.
-    pub(crate) fn keep(self) {
-        self.0.keep();
-    }
-}
-
-pub(crate) fn load(image: &[u8]) -> Result<Graft, Error> {
+/// Unloaded when dropped, unless it was kept.
+pub(crate) fn load(image: &[u8]) -> Result<Module, Error> {
     let mut file = memory_file().map_err(Error::MemoryFile)?;
     file.write_all(image).map_err(Error::MemoryFile)?;
     let name = unused_name(&mut file).map_err(Error::MemoryFile)?;
     let handle = Handle::open(&name, libc::RTLD_NOW | libc::RTLD_LOCAL).ok_or_else(|| Error::Load(loader_error()))?;
-    let module = Module::from_handle(handle).ok_or(Error::Image { reason: "it has no symbols" })?;
-    Ok(Graft(module))
+    Module::from_handle(handle).ok_or(Error::Image { reason: "it has no symbols" })
 }
 
 fn memory_file() -> io::Result<File> {

@@ -1,9 +1,9 @@
 //! The host's linkage slots: which ones lead to replaced functions, and writing them.
 
-use crate::Error;
 use crate::module::{Module, Relocation, page_size};
+use crate::{ENTRY, Error};
 use object::elf;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// How long to wait for another copy of this code that has begun to write. It needs less than a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The function whose first slot is the lock, `StandardBufferManager::Unpin`: every series replaces it.
+const LOCK: &str = "_ZN6duckdb21StandardBufferManager5UnpinERNS_10shared_ptrINS_11BlockHandleELb1EEE";
 
 /// One word of the host's memory through which it reaches a function.
 struct Slot {
@@ -40,9 +43,9 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// Looks the slots up and checks that each holds the host's function or, from an earlier time, the graft's.
-    pub(crate) fn find(host: &Module, graft: &Module, skip: &HashSet<&str>) -> Result<Self, Error> {
-        let replaced = replacements(host, graft, skip)?;
+    /// Looks the slots up. What they hold is for [`Slots::check`].
+    pub(crate) fn find(host: &Module, graft: &Module) -> Result<Self, Error> {
+        let replaced = replacements(host, graft)?;
         let mut slots = Vec::new();
         for relocation in host.relocations() {
             if let Some(replacement) = replaced.get(&relocation.symbol) {
@@ -51,12 +54,9 @@ impl Slots {
         }
         let relro = host.relro();
         let is_protected = |slot: &Slot| relro.contains(&slot.place);
-        // The lock must be writable without mprotect: the one who fails to take it must not touch protection.
-        slots.sort_by_key(|slot| (is_protected(slot), slot.place));
+        slots.sort_by_key(|slot| (&*slot.name != LOCK, slot.place));
         let protected = pages(slots.iter().filter(|slot| is_protected(slot)));
-        let slots = Self { slots, protected, path: host.path().to_owned() };
-        slots.check(host)?;
-        Ok(slots)
+        Ok(Self { slots, protected, path: host.path().to_owned() })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -68,7 +68,13 @@ impl Slots {
         self.slots.iter().map(|slot| (&*slot.name, slot.word().load(Ordering::Acquire)))
     }
 
-    fn check(&self, host: &Module) -> Result<(), Error> {
+    /// Whether the graft is in force, or about to be.
+    pub(crate) fn any_replaced(&self) -> bool {
+        self.values().zip(&self.slots).any(|((_, address), slot)| address == slot.graft)
+    }
+
+    /// Makes sure that each slot holds the host's function or this graft's.
+    pub(crate) fn check(&self, host: &Module) -> Result<(), Error> {
         for slot in &self.slots {
             let address = slot.word().load(Ordering::Acquire);
             if address == slot.host || address == slot.graft {
@@ -84,40 +90,41 @@ impl Slots {
         Ok(())
     }
 
-    /// Makes all slots lead to the graft, or none. Returns how long that took: nothing when it was done before.
+    /// Makes all slots lead to the graft, or none. Returns how long the process had a mixture of old and new functions, from
+    /// the first store to the last: nothing when all was done before.
     pub(crate) fn write(&self) -> Result<Duration, Error> {
         let Some((lock, others)) = self.slots.split_first() else { return Ok(Duration::ZERO) };
+        self.protect(libc::PROT_READ | libc::PROT_WRITE)?;
         let started = Instant::now();
         // AcqRel: the graft's memory must be visible to whoever calls through the slot; and who finds it taken must see it.
-        match lock.word().compare_exchange(lock.host, lock.graft, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {}
-            Err(present) if present == lock.graft => return self.wait(others).map(|()| Duration::ZERO),
+        let taken = lock.word().compare_exchange(lock.host, lock.graft, Ordering::AcqRel, Ordering::Acquire);
+        let outcome = match taken {
+            Ok(_) => {
+                for slot in others {
+                    // Release: whoever reads the address also sees the code and data behind it.
+                    slot.word().store(slot.graft, Ordering::Release);
+                }
+                Ok(started.elapsed())
+            }
+            Err(present) if present == lock.graft => self.wait(),
+            // Another graft, whose slots are not known here. The caller comes back with it.
             Err(address) => {
                 return Err(Error::BoundElsewhere { name: lock.name.to_string(), address, path: self.path.clone() });
             }
+        };
+        if outcome.is_ok() {
+            // Only now that nobody writes any more: protection is the process'.
+            self.protect(libc::PROT_READ)?;
         }
-        if let Err(error) = self.store(others, |slot| slot.graft) {
-            // The lock last: it says whether the others may be touched.
-            let _reported_already = self.store(others, |slot| slot.host);
-            lock.word().store(lock.host, Ordering::Release);
-            return Err(error);
-        }
-        Ok(started.elapsed())
+        outcome
     }
 
-    /// Makes all slots lead to the host's functions.
+    /// Makes all slots lead to the host's functions. No other copy may be at work.
     pub(crate) fn undo(&self) -> Result<(), Error> {
-        let Some((lock, others)) = self.slots.split_first() else { return Ok(()) };
-        self.store(others, |slot| slot.host)?;
-        lock.word().store(lock.host, Ordering::Release);
-        Ok(())
-    }
-
-    fn store(&self, slots: &[Slot], value: impl Fn(&Slot) -> usize) -> Result<(), Error> {
         self.protect(libc::PROT_READ | libc::PROT_WRITE)?;
-        for slot in slots {
-            // Release: whoever reads the address also sees the code and data behind it.
-            slot.word().store(value(slot), Ordering::Release);
+        // The lock, which is the first, goes last.
+        for slot in self.slots.iter().rev() {
+            slot.word().store(slot.host, Ordering::Release);
         }
         self.protect(libc::PROT_READ)
     }
@@ -135,16 +142,16 @@ impl Slots {
         }
     }
 
-    /// Another copy of this code installs the same graft: wait until it is done.
-    fn wait(&self, others: &[Slot]) -> Result<(), Error> {
+    /// Another copy of this code was first: wait until it is done with every slot.
+    fn wait(&self) -> Result<Duration, Error> {
         let started = Instant::now();
-        while others.iter().any(|slot| slot.word().load(Ordering::Acquire) != slot.graft) {
+        while self.values().zip(&self.slots).any(|((_, address), slot)| address != slot.graft) {
             if started.elapsed() > PATIENCE {
                 return Err(Error::Busy);
             }
             std::thread::yield_now();
         }
-        Ok(())
+        Ok(Duration::ZERO)
     }
 }
 
@@ -155,13 +162,9 @@ struct Replacement<'a> {
 }
 
 /// The functions that the graft replaces, by the host's symbol index.
-fn replacements<'a>(
-    host: &Module,
-    graft: &'a Module,
-    skip: &HashSet<&str>,
-) -> Result<HashMap<u32, Replacement<'a>>, Error> {
+fn replacements<'a>(host: &Module, graft: &'a Module) -> Result<HashMap<u32, Replacement<'a>>, Error> {
     let mut replaced = HashMap::new();
-    for symbol in graft.definitions().filter(|symbol| symbol.kind == elf::STT_FUNC && !skip.contains(symbol.name)) {
+    for symbol in graft.definitions().filter(|symbol| symbol.kind == elf::STT_FUNC && symbol.name != ENTRY) {
         let own = host.symbol(symbol.name).filter(|own| own.kind == elf::STT_FUNC);
         let own =
             own.ok_or_else(|| Error::MissingSymbol { name: symbol.name.to_owned(), path: host.path().to_owned() })?;
