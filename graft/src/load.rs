@@ -5,7 +5,7 @@ use crate::module::{Handle, Module};
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 
 /// Unloaded when dropped, unless it was kept.
 pub(crate) fn load(image: &[u8]) -> Result<Module, Error> {
@@ -13,6 +13,9 @@ pub(crate) fn load(image: &[u8]) -> Result<Module, Error> {
     file.write_all(image).map_err(Error::MemoryFile)?;
     let name = unused_name(&mut file).map_err(Error::MemoryFile)?;
     let handle = Handle::open(&name, libc::RTLD_NOW | libc::RTLD_LOCAL).ok_or_else(|| Error::Load(loader_error()))?;
+    // A debugger opens the object by the name that the loader was given: it must lead to this file, for as long as the
+    // process lives, and not to a descriptor of the debugger's own (/proc/self) or to a later one of ours.
+    let _kept_open = file.into_raw_fd();
     Module::from_handle(handle).ok_or(Error::Image { reason: "it has no symbols" })
 }
 
@@ -40,7 +43,7 @@ fn memory_file() -> io::Result<File> {
 fn unused_name(file: &mut File) -> io::Result<CString> {
     let mut earlier = Vec::new();
     loop {
-        let name = CString::new(format!("/proc/self/fd/./{}", file.as_raw_fd()))?;
+        let name = CString::new(format!("/proc/{}/fd/./{}", std::process::id(), file.as_raw_fd()))?;
         if Handle::open(&name, libc::RTLD_NOLOAD | libc::RTLD_LAZY).is_none() {
             return Ok(name);
         }
