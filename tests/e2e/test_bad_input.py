@@ -1,5 +1,6 @@
 """Every file that is no good is an SQL error that names the file and the reason, at once; what was attached stays."""
 
+import os
 import re
 import subprocess
 import time
@@ -56,6 +57,11 @@ def a_device(folder: Path, bpf: Bpf, gallery: Path) -> Path:
     return folder / "zero.bpf.o"
 
 
+def a_pipe(folder: Path, bpf: Bpf, gallery: Path) -> Path:
+    os.mkfifo(folder / "pipe.bpf.o")
+    return folder / "pipe.bpf.o"
+
+
 def unknown_hook(folder: Path, bpf: Bpf, gallery: Path) -> Path:
     return bpf('SEC("duckdb/no_such_hook") __u64 f(void *ctx) { return 0; }', "unknown_hook")
 
@@ -102,7 +108,8 @@ CASES = [
     (x86, r"BPF|x86|machine"),
     (truncated, r"truncated|ELF|beyond|section"),
     (sparse, r"large|bytes|size|limit"),
-    (a_device, r"regular file"),
+    (a_device, r"device"),
+    (a_pipe, r"pipe|FIFO"),
     (unknown_hook, r"no_such_hook"),
     (two_programs, r"first.*second|second.*first|two programs"),
     (unknown_symbol, r"nowhere"),
