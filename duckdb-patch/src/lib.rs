@@ -50,10 +50,10 @@ pub fn build_graft(layout: &Layout) -> Result<link::Manifest> {
     let patched = series.apply(&trees)?;
     let list = |name: &str| layout.root.join("duckdb-patch").join(name);
     let units = units::select(&trees.hooked, &patched, &units::read_list(&list("units.txt"))?)?;
-    let added = units::read_list(&list("added.txt"))?;
+    let (added, state) = (units::read_list(&list("added.txt"))?, units::read_list(&list("state.txt"))?);
     let shim = units::shim(&layout.shim())?;
     let objects = compile::Compiler::find(layout, &trees.hooked, &series.hash)?.compile(&units, &shim)?;
-    link::link(layout, &series.hash, &units, &objects, &added)
+    link::link(layout, &series.hash, &units, &objects, &added, &state)
 }
 
 /// Lower-case hexadecimal SHA-256.

@@ -8,7 +8,7 @@
 use crate::compile::{CLANG, Objects};
 use crate::{Layout, read, write};
 use anyhow::{Context, Result, bail};
-use object::{Object, ObjectSymbol, SymbolKind, SymbolScope};
+use object::{Object, ObjectSection, ObjectSymbol, SymbolKind, SymbolScope};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -36,13 +36,16 @@ pub struct Manifest {
 /// Links `duckbpf-graft.so` (stripped), `duckbpf-graft.so.debug` (not) and describes them in `manifest.json`.
 ///
 /// `added`: functions that the series adds to DuckDB; the host has none of that name, so they stay local.
+/// `state`: variables that may exist twice.
 pub fn link(
     layout: &Layout,
     series: &str,
     units: &BTreeSet<PathBuf>,
     objects: &Objects,
     added: &BTreeSet<String>,
+    state: &BTreeSet<String>,
 ) -> Result<Manifest> {
+    check_state(&objects.units, state)?;
     let mut exports = Exports::of(&objects.units)?;
     exports.hide(added)?;
     exports.check(&layout.root.join("graft/hosts.json"))?;
@@ -101,7 +104,7 @@ impl Exports {
             let bytes = read(path)?;
             let file = object::File::parse(&*bytes).with_context(|| format!("reading {}", path.display()))?;
             for symbol in
-                file.symbols().filter(|symbol| symbol.is_definition() && symbol.scope() == SymbolScope::Dynamic)
+                file.symbols().filter(|symbol| !symbol.is_undefined() && symbol.scope() == SymbolScope::Dynamic)
             {
                 let name = symbol.name().with_context(|| format!("reading {}", path.display()))?.to_owned();
                 match symbol.kind() {
@@ -140,6 +143,33 @@ impl Exports {
         let names: String = self.functions.iter().chain(&self.data).map(|name| format!("  \"{name}\";\n")).collect();
         format!("{{\nglobal:\n  \"{ENTRY}\";\n{names}local:\n  *;\n}};\n")
     }
+}
+
+/// Variables of a unit with internal linkage exist twice in the process, in the host and in the graft, and initialisers that
+/// run at load would initialise again what the host shares. Each has to be looked at by a human.
+fn check_state(units: &[PathBuf], allowed: &BTreeSet<String>) -> Result<()> {
+    for path in units {
+        let bytes = read(path)?;
+        let file = object::File::parse(&*bytes).with_context(|| format!("reading {}", path.display()))?;
+        if file.section_by_name(".init_array").is_some() {
+            bail!("{} initialises variables when it is loaded; make the patch do so at the first use", path.display());
+        }
+        for symbol in file.symbols().filter(|symbol| symbol.is_local() && !symbol.is_undefined()) {
+            let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
+            let section = section.as_ref().and_then(|section| section.name().ok()).unwrap_or_default();
+            let is_writable = [".data", ".bss", ".tdata", ".tbss"].iter().any(|name| section.starts_with(name))
+                && !section.starts_with(".data.rel.ro");
+            let name = symbol.name().unwrap_or_default();
+            if is_writable && matches!(symbol.kind(), SymbolKind::Data | SymbolKind::Tls) && !allowed.contains(name) {
+                bail!(
+                    "{}: the variable {name} exists twice, in the host and in the graft. If nobody minds, list it in \
+                     duckdb-patch/state.txt; else keep it in hook-shim",
+                    path.display(),
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An empty library whose name is the placeholder.
