@@ -49,7 +49,9 @@ pub enum Problem {
     Forked,
     #[error("another duckbpf runtime is active in this process; load the extension once")]
     Busy,
-    #[error("the hookpoints speak version {found}, this runtime version {expected}; use a graft and a runtime of one build")]
+    #[error(
+        "the hookpoints speak version {found}, this runtime version {expected}; use a graft and a runtime of one build"
+    )]
     Version { found: u32, expected: u32 },
     #[error("the hookpoints refused the runtime with code {0}")]
     Host(i32),

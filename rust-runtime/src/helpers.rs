@@ -6,7 +6,6 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    ptr::null_mut,
     sync::atomic::{AtomicPtr, Ordering},
 };
 
@@ -26,9 +25,10 @@ impl Env {
         Box::leak(Box::new(Env { host: AtomicPtr::new((host as *const duckbpf_host).cast_mut()) }))
     }
 
-    /// Without a host: for programs that are compiled but never attached.
+    /// Without a host.
+    #[cfg(test)]
     pub fn detached() -> &'static Env {
-        static DETACHED: Env = Env { host: AtomicPtr::new(null_mut()) };
+        static DETACHED: Env = Env { host: AtomicPtr::new(std::ptr::null_mut()) };
         &DETACHED
     }
 

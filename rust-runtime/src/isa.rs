@@ -148,23 +148,77 @@ pub enum Atomic {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    Alu { op: Alu, width: Width, dst: Reg, src: Operand },
+    Alu {
+        op: Alu,
+        width: Width,
+        dst: Reg,
+        src: Operand,
+    },
     /// dst = the lower `bits` of src, sign-extended to the width.
-    MovSx { width: Width, bits: u8, dst: Reg, src: Reg },
-    Neg { width: Width, dst: Reg },
-    Order { order: ByteOrder, bits: u8, dst: Reg },
+    MovSx {
+        width: Width,
+        bits: u8,
+        dst: Reg,
+        src: Reg,
+    },
+    Neg {
+        width: Width,
+        dst: Reg,
+    },
+    Order {
+        order: ByteOrder,
+        bits: u8,
+        dst: Reg,
+    },
     /// dst = a 64-bit constant. Takes two slots.
-    Const { dst: Reg, value: u64 },
+    Const {
+        dst: Reg,
+        value: u64,
+    },
     /// dst = the address of a byte of the object's memory. Takes two slots.
-    Address { dst: Reg, region: u32, offset: i32 },
-    Load { size: Size, signed: bool, dst: Reg, base: Reg, off: i16 },
-    Store { size: Size, base: Reg, off: i16, src: Operand },
-    Atomic { op: Atomic, fetch: bool, size: Size, base: Reg, off: i16, src: Reg },
+    Address {
+        dst: Reg,
+        region: u32,
+        offset: i32,
+    },
+    Load {
+        size: Size,
+        signed: bool,
+        dst: Reg,
+        base: Reg,
+        off: i16,
+    },
+    Store {
+        size: Size,
+        base: Reg,
+        off: i16,
+        src: Operand,
+    },
+    Atomic {
+        op: Atomic,
+        fetch: bool,
+        size: Size,
+        base: Reg,
+        off: i16,
+        src: Reg,
+    },
     /// Jumps count slots from the next instruction.
-    Branch { cond: Cond, width: Width, dst: Reg, src: Operand, off: i16 },
-    Goto { off: i32 },
-    Helper { id: u32 },
-    Local { off: i32 },
+    Branch {
+        cond: Cond,
+        width: Width,
+        dst: Reg,
+        src: Operand,
+        off: i16,
+    },
+    Goto {
+        off: i32,
+    },
+    Helper {
+        id: u32,
+    },
+    Local {
+        off: i32,
+    },
     Exit,
 }
 

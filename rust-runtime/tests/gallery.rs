@@ -66,7 +66,7 @@ fn default_hash_is_stocks_in_every_type() {
             len: 16,
             reserved: 0,
         };
-        pin.hash(&batch);
+        pin.hash_batch(&batch);
         let stock: Vec<u64> = keys.iter().map(stock_hash).collect();
         assert_eq!(out, stock, "type {ty}");
         let single: Vec<u64> = keys.iter_mut().map(|key| pin.call(key)).collect();
@@ -115,7 +115,8 @@ fn stock_capacity(context: &abi::duckbpf_allocate_new_block_ctx) -> u64 {
 fn default_allocate_new_block_is_stocks() {
     let host = MockHost::lock();
     host.runtime.replace(&[gallery("default_allocate_new_block", "v4")]).unwrap();
-    let sizes = [1, 7, 2047, 2048, 2049, 4096, 100_000, 1 << 20, (16 << 20) - 1, 16 << 20, (16 << 20) + 1, 1 << 33, 1 << 45];
+    let sizes =
+        [1, 7, 2047, 2048, 2049, 4096, 100_000, 1 << 20, (16 << 20) - 1, 16 << 20, (16 << 20) + 1, 1 << 33, 1 << 45];
     for initial_capacity in [1, 2048, 3000, 1 << 24] {
         for previous_capacity in [0, 1, 2048, 5000, 9 << 20, 16 << 20, 1 << 30] {
             for min_size in sizes {
@@ -144,8 +145,7 @@ fn the_other_defaults_decide_as_stock() {
         assert_eq!(host.call(Hook::ScheduleTask, &mut context), Some(1 | u64::from(pool) << 16));
     }
     let at = |site, partial, flush_supported| {
-        let mut context =
-            abi::duckbpf_execute_forever_ctx { site, partial, flush_supported, ..Default::default() };
+        let mut context = abi::duckbpf_execute_forever_ctx { site, partial, flush_supported, ..Default::default() };
         host.call(Hook::ExecuteForever, &mut context).unwrap()
     };
     assert_eq!(at(abi::DUCKBPF_SITE_WORKER, 0, 1), 1);

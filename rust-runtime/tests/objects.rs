@@ -104,7 +104,13 @@ fn sections_and_programs() {
     assert_says!(refused("hook", &f("duckdb/unpinn", "f")), "section duckdb/unpinn", "hooks are", "unpin");
     assert_says!(refused("kernel", &f("xdp", "f")), "section xdp", "SEC(\"duckdb/<hook>\")");
     let two = f("duckdb/load", "one") + &f("duckdb/load", "other");
-    assert_says!(refused("two", &two), "section duckdb/load", "other", "second program for the hook load", "one is the first");
+    assert_says!(
+        refused("two", &two),
+        "section duckdb/load",
+        "other",
+        "second program for the hook load",
+        "one is the first"
+    );
     let map = "struct { int (*type)[1]; } m SEC(\".maps\");\n".to_owned() + &f("duckdb/load", "f");
     assert_says!(refused("map", &map), "section .maps", "maps come in a later version");
     let huge = "char huge[1ull << 40];\n".to_owned() + &f("duckdb/load", "f");
@@ -118,14 +124,25 @@ fn sections_and_programs() {
 #[test]
 fn symbols_and_calls() {
     let unknown = "extern __u64 nowhere;\nSEC(\"duckdb/load\") __u64 f(void *c) { (void)c; return nowhere; }";
-    assert_says!(refused("unknown", unknown), "section duckdb/load", "f: instruction 0", "unknown symbol nowhere", "unknown.bpf.c:3");
+    assert_says!(
+        refused("unknown", unknown),
+        "section duckdb/load",
+        "f: instruction 0",
+        "unknown symbol nowhere",
+        "unknown.bpf.c:3"
+    );
     let call = "extern __u64 nowhere(void);\nSEC(\"duckdb/load\") __u64 f(void *c) { (void)c; return nowhere(); }";
     assert_says!(refused("unknown_call", call), "unknown symbol nowhere");
     let address = "static __noinline __u64 g(void) { return 1; }\n\
                    SEC(\"duckdb/load\") __u64 f(void *c) { __u64 a = (__u64)&g; (void)c; return a; }";
     assert_says!(refused("address", address), "address of the function", "callbacks come");
     let helper = "SEC(\"duckdb/load\") __u64 f(void *c) { (void)c; return ((__u64 (*)(void))(void *)4711)(); }";
-    assert_says!(refused("helper", helper), "there is no helper 4711", "f(), instruction 0: call 0x1267", "helper.bpf.c:2");
+    assert_says!(
+        refused("helper", helper),
+        "there is no helper 4711",
+        "f(), instruction 0: call 0x1267",
+        "helper.bpf.c:2"
+    );
     let forbidden = "SEC(\"duckdb/hash\") __u64 f(void *c) { (void)c; return bpf_ktime_get_ns(); }";
     assert_says!(refused("forbidden", forbidden), "ktime_get_ns may not be called from this hook");
 }
@@ -134,8 +151,11 @@ fn symbols_and_calls() {
 fn programs_that_do_not_end() {
     let no_exit = "SEC(\"duckdb/load\") __attribute__((naked)) __u64 f(void *c) { asm volatile(\"r0 = 0\"); }";
     let (source, object) = (folder().join("no_exit.c"), folder().join("no_exit.bpf.o"));
-    fs::write(&source, format!("#include \"duckbpf.h\"\n{}", no_exit.replace("void *c", "void *c __attribute__((unused))")))
-        .unwrap();
+    fs::write(
+        &source,
+        format!("#include \"duckbpf.h\"\n{}", no_exit.replace("void *c", "void *c __attribute__((unused))")),
+    )
+    .unwrap();
     common::compile(&source, &object, "v4");
     assert_says!(refusal(&object), "can end without exit", "instruction 0");
     let bounded = "SEC(\"duckdb/load\") __u64 f(struct duckbpf_load_ctx *c) { __u64 s = c->size, n = 0;\n\

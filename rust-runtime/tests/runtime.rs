@@ -69,7 +69,9 @@ fn what_fails_changes_nothing_and_says_so() {
     assert!(failures[0].to_string().contains("missing.bpf.o: does not exist"));
     assert!(matches!(failures[1].problem(), Problem::Twice { hook: Hook::Load, .. }));
     assert!(matches!(failures[2].problem(), Problem::SameName { .. }));
-    assert!(matches!(failures[3].problem(), Problem::Taken { hook: Hook::Load, holder, .. } if holder == "default_load"));
+    assert!(
+        matches!(failures[3].problem(), Problem::Taken { hook: Hook::Load, holder, .. } if holder == "default_load")
+    );
     assert!(matches!(failures[4].problem(), Problem::NameTaken { .. }));
     assert_eq!(host.runtime.programs()[0].generation, generation);
     assert_eq!(load(&host), Some(NORMAL));
@@ -270,7 +272,7 @@ fn hash_some(pin: &testing::Pin) {
         len: 8,
         reserved: 0,
     };
-    pin.hash(&batch);
+    pin.hash_batch(&batch);
     for (key, hash) in keys.iter().zip(out) {
         let mut one = abi::duckbpf_hash_ctx { lo: *key, type_: abi::DUCKBPF_TYPE_INT64, len: 8, ..Default::default() };
         assert_eq!(pin.call(&mut one), hash, "the loop and the single call agree");

@@ -32,16 +32,8 @@ pub struct Refusals(pub [u64; duckbpf_abi::DUCKBPF_REFUSAL_COUNT as usize]);
 
 impl Refusals {
     /// The reasons' names, in the order of the counts.
-    pub const NAMES: [&'static str; duckbpf_abi::DUCKBPF_REFUSAL_COUNT as usize] = [
-        "unknown_bits",
-        "out_of_range",
-        "clamped",
-        "wrong_site",
-        "pinned",
-        "not_reloadable",
-        "pool",
-        "helper_failed",
-    ];
+    pub const NAMES: [&'static str; duckbpf_abi::DUCKBPF_REFUSAL_COUNT as usize] =
+        ["unknown_bits", "out_of_range", "clamped", "wrong_site", "pinned", "not_reloadable", "pool", "helper_failed"];
 
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
@@ -107,6 +99,10 @@ pub struct ProgramInfo {
     pub timed_ns: u64,
     pub bytecode_bytes: usize,
     pub jit_bytes: usize,
+    /// Of global variables, which the object's programs share.
+    pub memory_bytes: usize,
+    /// Hash: the host's mixer is left out, for the program's output passed the test without it.
+    pub mixed: bool,
     /// The most instructions that one call can execute.
     pub worst_cost: u64,
     pub timings: Timings,
@@ -125,6 +121,7 @@ pub struct Report {
 #[derive(Clone, Debug)]
 pub struct ProgramReport {
     pub symbol: String,
+    pub section: String,
     pub hook: Hook,
     /// `SEC("?duckdb/...")`: not attached unless asked for.
     pub optional: bool,
@@ -133,5 +130,9 @@ pub struct ProgramReport {
     pub worst_cost: u64,
     pub bytecode_bytes: usize,
     pub jit_bytes: usize,
+    /// Of global variables, which the object's programs share.
+    pub memory_bytes: usize,
+    /// Hash: the host's mixer would be left out.
+    pub mixed: bool,
     pub timings: Timings,
 }

@@ -148,6 +148,7 @@ impl Runtime {
             let text = loaded.program.text();
             ProgramReport {
                 symbol: text.symbol.clone(),
+                section: text.section.clone(),
                 hook: text.hook,
                 optional: text.optional,
                 tag: loaded.tag.clone(),
@@ -155,6 +156,8 @@ impl Runtime {
                 worst_cost: loaded.program.facts().worst_cost,
                 bytecode_bytes: text.bytecode_bytes(),
                 jit_bytes: loaded.program.code().len(),
+                memory_bytes: loaded.program.memory().size(),
+                mixed: loaded.mixed,
                 timings: loaded.timings,
             }
         });
@@ -318,7 +321,8 @@ fn check_list(list: Vec<Loaded>) -> Result<Vec<Loaded>, Problem> {
             if first.name == second.name {
                 return Err(Problem::SameName { path, name: first.name.clone() });
             }
-            let hooks = |loaded: &Loaded| loaded.programs.iter().map(|loaded| loaded.program.hook()).collect::<Vec<_>>();
+            let hooks =
+                |loaded: &Loaded| loaded.programs.iter().map(|loaded| loaded.program.hook()).collect::<Vec<_>>();
             if let Some(hook) = hooks(second).into_iter().find(|hook| hooks(first).contains(hook)) {
                 return Err(Problem::Twice { path, hook, first: first.name.clone(), name: second.name.clone() });
             }
@@ -357,6 +361,8 @@ fn program_info(object: &AttachedObject, program: &AttachedProgram, now: &duckbp
         timed_ns: now.timed_ns.saturating_sub(then.timed_ns),
         bytecode_bytes: text.bytecode_bytes(),
         jit_bytes: program.program.code().len(),
+        memory_bytes: program.program.memory().size(),
+        mixed: program.mixed,
         worst_cost: program.program.facts().worst_cost,
         timings: Timings { publish_ns: program.publish_ns.load(Ordering::Relaxed), ..program.timings },
     }

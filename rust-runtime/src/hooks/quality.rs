@@ -39,7 +39,9 @@ const FLIPPED: usize = 32;
 /// Outcomes that are remembered.
 const REMEMBERED: usize = 1024;
 
-static OUTCOMES: Mutex<Option<HashMap<[u8; 32], Result<bool, Degenerate>>>> = Mutex::new(None);
+type Outcomes = HashMap<[u8; 32], Result<bool, Degenerate>>;
+
+static OUTCOMES: Mutex<Option<Outcomes>> = Mutex::new(None);
 
 /// Tests a hash program, unless its bytes were tested before. Ok: whether the host can do without its mixer.
 pub fn tested(program: &Program, digest: [u8; 32]) -> Result<bool, Degenerate> {
@@ -367,7 +369,11 @@ mod tests {
             assert_eq!(lower_half.pattern, "upper sequential");
             let prefix = with(|key| murmur(key.lo ^ key.hi), 1 << abi::DUCKBPF_TYPE_VARCHAR, mixed).unwrap_err();
             assert!(prefix.to_string().contains("numbered keys of type VARCHAR"), "{prefix}");
-            let ends = with(|key| murmur(key.lo ^ key.hi.rotate_left(9) ^ key.whole >> 60), 1 << abi::DUCKBPF_TYPE_VARCHAR, mixed);
+            let ends = with(
+                |key| murmur(key.lo ^ key.hi.rotate_left(9) ^ key.whole >> 60),
+                1 << abi::DUCKBPF_TYPE_VARCHAR,
+                mixed,
+            );
             assert!(ends.is_err());
         }
     }

@@ -50,6 +50,7 @@ pub struct AttachedProgram {
     pub program: Program,
     pub tag: String,
     pub timings: Timings,
+    pub mixed: bool,
     pub generation: Generation,
     /// The hook's counters when it was published.
     pub baseline: OnceLock<duckbpf_hook_counters>,
@@ -83,7 +84,8 @@ impl HookSet {
 
     /// The object and the program on a hook.
     pub fn on(&self, hook: Hook) -> Option<(&AttachedObject, &AttachedProgram)> {
-        let programs = self.objects.iter().flat_map(|object| object.programs.iter().map(move |program| (&**object, program)));
+        let programs =
+            self.objects.iter().flat_map(|object| object.programs.iter().map(move |program| (&**object, program)));
         programs.into_iter().find(|(_, program)| program.hook() == hook)
     }
 
@@ -132,6 +134,7 @@ impl AttachedProgram {
             program,
             tag,
             timings,
+            mixed,
             generation,
             baseline: OnceLock::new(),
             publish_ns: AtomicU64::new(0),

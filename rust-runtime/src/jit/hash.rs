@@ -205,15 +205,7 @@ fn fill_context(ops: &mut Assembler, layout: Layout, places: &Places) {
 }
 
 /// reg = what a load from the context would give.
-fn read_field(
-    ops: &mut Assembler,
-    layout: Layout,
-    places: &Places,
-    reg: u8,
-    offset: u32,
-    size: Size,
-    signed: bool,
-) {
+fn read_field(ops: &mut Assembler, layout: Layout, places: &Places, reg: u8, offset: u32, size: Size, signed: bool) {
     match (layout, offset) {
         (Layout::Contexts, _) => load(ops, size, signed, reg, KEY, offset as i32),
         (Layout::Pairs, ..WHOLE) => load(ops, size, signed, reg, KEY, offset as i32),

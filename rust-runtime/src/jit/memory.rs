@@ -7,8 +7,9 @@
 
 use std::{
     fs::File,
-    io, ptr, slice,
+    io,
     os::fd::{AsRawFd, FromRawFd},
+    ptr, slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 

@@ -17,7 +17,9 @@
 //! memory  pages that are never writable and executable at once
 //! ```
 
+#[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
 mod emit;
+#[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
 mod hash;
 mod memory;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use object::{
 };
 
 use super::{
-    Fault, MAX_MEMORY, MAX_PARTS, MAX_SLOTS, Object, ObjectError, ProgramText, Region, link, lines::SectionLines,
+    Fault, MAX_MEMORY, MAX_PARTS, MAX_SLOTS, Object, ObjectError, ProgramText, Region, lines::SectionLines, link,
 };
 use crate::{
     hook::Hook,
@@ -168,7 +168,8 @@ fn read_elf(bytes: &[u8]) -> Result<Elf<'_>, ObjectError> {
             is_global: !symbol.is_local(),
         });
     }
-    let data = |name: &str| sections.iter().find(|section| section.name == name).map_or(&[][..], |section| section.data);
+    let data =
+        |name: &str| sections.iter().find(|section| section.name == name).map_or(&[][..], |section| section.data);
     let lines = SectionLines::read(data(".BTF"), data(".BTF.ext"));
     Ok(Elf { sections, symbols: read, regions: Vec::new(), functions: BTreeMap::new(), lines })
 }

@@ -1,21 +1,27 @@
 //! Why an object was not loaded.
 
-use std::io;
+use std::{fmt, io};
 
-use super::{MAX_FILE, MAX_MEMORY, MAX_PARTS, MAX_SLOTS};
+use super::{MAX_FILE, MAX_MEMORY, MAX_PARTS, MAX_SLOTS, SourceLine};
 use crate::{hook, isa::SLOT};
 
 /// What is wrong with an object, and where in it.
 #[derive(Debug, thiserror::Error)]
-#[error("{}{fault}", self.place())]
+#[error("{place}{fault}")]
 pub struct ObjectError {
+    pub place: Box<Place>,
+    pub fault: Fault,
+}
+
+/// Where in an object, as far as that is known.
+#[derive(Debug, Default)]
+pub struct Place {
     pub section: Option<String>,
     pub symbol: Option<String>,
     /// Slot within the section.
     pub instruction: Option<usize>,
-    /// The line of source code, if the object was built with -g.
-    pub line: Option<String>,
-    pub fault: Fault,
+    /// If the object was built with -g.
+    pub line: Option<SourceLine>,
 }
 
 /// What is wrong with an object.
@@ -90,43 +96,49 @@ pub enum Fault {
     BadLicense,
 }
 
-impl ObjectError {
-    fn place(&self) -> String {
-        let mut place = String::new();
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(section) = &self.section {
-            place.push_str(&format!("section {section}: "));
+            write!(f, "section {section}: ")?;
         }
         if let Some(symbol) = &self.symbol {
-            place.push_str(&format!("{symbol}: "));
+            write!(f, "{symbol}: ")?;
         }
         if let Some(instruction) = self.instruction {
-            place.push_str(&format!("instruction {instruction}: "));
+            write!(f, "instruction {instruction}: ")?;
         }
         if let Some(line) = &self.line {
-            place.push_str(&format!("{line}: "));
+            write!(f, "{line}: ")?;
         }
-        place
+        Ok(())
     }
+}
 
+impl ObjectError {
     pub(super) fn in_section(mut self, section: &str) -> Self {
-        self.section.get_or_insert_with(|| section.to_owned());
+        self.place.section.get_or_insert_with(|| section.to_owned());
         self
     }
 
     pub(super) fn at_symbol(mut self, symbol: &str) -> Self {
-        self.symbol.get_or_insert_with(|| symbol.to_owned());
+        self.place.symbol.get_or_insert_with(|| symbol.to_owned());
         self
     }
 
     pub(super) fn at_instruction(mut self, slot: usize) -> Self {
-        self.instruction.get_or_insert(slot);
+        self.place.instruction.get_or_insert(slot);
+        self
+    }
+
+    pub(super) fn at_line(mut self, line: Option<SourceLine>) -> Self {
+        self.place.line = self.place.line.or(line);
         self
     }
 }
 
 impl From<Fault> for ObjectError {
     fn from(fault: Fault) -> Self {
-        ObjectError { section: None, symbol: None, instruction: None, line: None, fault }
+        ObjectError { place: Box::default(), fault }
     }
 }
 

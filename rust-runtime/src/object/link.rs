@@ -75,9 +75,8 @@ impl Linker<'_> {
             let relocation = relocations.get(&((slot * SLOT) as u64)).copied();
             resolved += usize::from(relocation.is_some());
             self.resolve(place, slot, at, relocation).map_err(|error| {
-                let mut error = error.in_section(&self.elf.sections[section].name).at_symbol(&name).at_instruction(slot);
-                error.line = self.lines.at(at).map(|line| line.to_string());
-                error
+                let section = &self.elf.sections[section].name;
+                error.in_section(section).at_symbol(&name).at_instruction(slot).at_line(self.lines.at(at))
             })?;
             slot += if self.insns[at].is_lddw() { 2 } else { 1 };
         }
@@ -89,7 +88,13 @@ impl Linker<'_> {
     }
 
     /// Resolves what one instruction refers to.
-    fn resolve(&mut self, place: Place, slot: usize, at: usize, relocation: Option<Relocation>) -> Result<(), ObjectError> {
+    fn resolve(
+        &mut self,
+        place: Place,
+        slot: usize,
+        at: usize,
+        relocation: Option<Relocation>,
+    ) -> Result<(), ObjectError> {
         let insn = self.insns[at];
         match relocation {
             None if insn.is_lddw() && insn.src != 0 => Err(Fault::PseudoConstant(insn.src).into()),
@@ -141,7 +146,8 @@ impl Linker<'_> {
             Role::Other => return Err(Fault::NotData(symbol.name.clone()).into()),
         };
         let size = self.elf.regions[region].size;
-        let offset = i64::try_from(symbol.value).ok().and_then(|value| value.checked_add(i64::from(self.insns[at].imm)));
+        let offset =
+            i64::try_from(symbol.value).ok().and_then(|value| value.checked_add(i64::from(self.insns[at].imm)));
         let inside = offset.filter(|offset| (0..=size as i64).contains(offset));
         let (Some(offset), Some(next)) = (inside, self.insns.get(at + 1)) else {
             let region = self.elf.regions[region].name.clone();

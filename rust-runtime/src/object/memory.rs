@@ -40,7 +40,7 @@ impl Memory {
         if regions.is_empty() {
             return Ok(Arc::new(Memory { base: 0, mapped: 0, regions: Vec::new() }));
         }
-        let (offsets, read_only, total) = layout(regions);
+        let (offsets, total) = layout(regions);
         let mapped = total + 2 * PAGE;
         let refused = |bytes| MemoryError { bytes, source: io::Error::last_os_error() };
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -65,11 +65,18 @@ impl Memory {
             // SAFETY: layout() gave the region `size` bytes of its own there, writable now; bytes.len() <= size by parse().
             unsafe { ptr::copy_nonoverlapping(region.bytes.as_ptr(), map.address as *mut u8, region.bytes.len()) };
         }
+        let ends = memory.regions.iter().filter(|map| !map.writable).map(|map| map.address + map.size);
+        let read_only = ends.max().map_or(0, |end| (end - start).next_multiple_of(PAGE));
         // SAFETY: read-only regions fill whole pages of their own at the start of the mapping.
         if read_only > 0 && unsafe { libc::mprotect(start as *mut _, read_only, libc::PROT_READ) } != 0 {
             return Err(refused(read_only));
         }
         Ok(Arc::new(memory))
+    }
+
+    /// Bytes of global variables.
+    pub fn size(&self) -> usize {
+        self.regions.iter().map(|region| region.size).sum()
     }
 
     /// In the order of the object's regions.
@@ -78,10 +85,9 @@ impl Memory {
     }
 }
 
-/// Offsets of the regions, the size of the read-only pages, and of all pages.
-fn layout(regions: &[Region]) -> (Vec<usize>, usize, usize) {
+/// Offsets of the regions, those that are read-only first and on pages of their own, and the size of all pages.
+fn layout(regions: &[Region]) -> (Vec<usize>, usize) {
     let mut offsets = vec![0; regions.len()];
-    let mut end = 0;
     let mut place = |writable: bool, mut end: usize| {
         for (region, offset) in regions.iter().zip(&mut offsets).filter(|(region, _)| region.writable == writable) {
             *offset = end;
@@ -89,10 +95,9 @@ fn layout(regions: &[Region]) -> (Vec<usize>, usize, usize) {
         }
         end.next_multiple_of(PAGE)
     };
-    end = place(false, end);
-    let read_only = end;
-    end = place(true, end);
-    (offsets, read_only, end)
+    let read_only = place(false, 0);
+    let total = place(true, read_only);
+    (offsets, total)
 }
 
 impl Drop for Memory {

@@ -203,7 +203,7 @@ impl Pin {
         unsafe { ((*self.0).entry.expect("every program has an entry"))(ptr::from_mut(context).cast()) }
     }
 
-    pub fn hash(&self, batch: &duckbpf_hash_batch) {
+    pub fn hash_batch(&self, batch: &duckbpf_hash_batch) {
         // SAFETY: a pinned program stays; the batch is valid.
         unsafe { ((*self.0).hash_batch.expect("a hash program has a loop"))(batch) }
     }

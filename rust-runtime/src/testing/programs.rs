@@ -56,10 +56,8 @@ pub const EXIT: Insn = Insn { code: 0x95, dst: 0, src: 0, off: 0, imm: 0 };
 pub fn object(hook: Hook, insns: Vec<Insn>, ends: &[usize], regions: Vec<Region>) -> Arc<Object> {
     let starts = [0].into_iter().chain(ends.iter().copied());
     let functions = starts.zip(ends.iter().copied().chain([insns.len()]));
-    let functions = functions
-        .enumerate()
-        .map(|(index, (start, end))| Function { name: format!("f{index}"), start, end })
-        .collect();
+    let functions =
+        functions.enumerate().map(|(index, (start, end))| Function { name: format!("f{index}"), start, end }).collect();
     let program = ProgramText::from_insns(hook, insns, functions);
     Arc::new(Object { license: None, programs: vec![program], regions, hash_types: None, hash_mixed: None })
 }

@@ -171,7 +171,7 @@ enum Place {
     Context(u32),
     /// Frame, first byte counted from the stack's lower end.
     Stack(usize, usize),
-    Memory(usize),
+    Memory,
 }
 
 /// A value of the context that a specialised copy of the program may count on.
@@ -298,7 +298,8 @@ impl<'a> Walk<'a> {
                 }
             }
             let next = op.falls_through().then(|| pc + op.slots()).filter(|_| taken != Some(true));
-            let target = op.jump().map(|off| (pc as i64 + 1 + i64::from(off)) as usize).filter(|_| taken != Some(false));
+            let target =
+                op.jump().map(|off| (pc as i64 + 1 + i64::from(off)) as usize).filter(|_| taken != Some(false));
             if let (Some(target), true) = (target, next.is_some()) {
                 merge(&mut waiting[target - function.start], state.clone());
             }
@@ -381,7 +382,9 @@ impl<'a> Walk<'a> {
                 let place = self.place(state, base, off, size, Access::Write)?;
                 store(state, place, size, value, src)?;
             }
-            Op::Atomic { op, fetch, size, base, off, src } => self.atomic(state, (op, fetch, size), (base, off), src)?,
+            Op::Atomic { op, fetch, size, base, off, src } => {
+                self.atomic(state, (op, fetch, size), (base, off), src)?
+            }
             Op::Helper { id } => self.helper(state, id)?,
             Op::Branch { .. } | Op::Goto { .. } | Op::Local { .. } | Op::Exit => {}
         }
@@ -455,7 +458,9 @@ impl<'a> Walk<'a> {
             start <= offset && offset + i64::from(size) <= end && (offset - start) % i64::from(size) == 0
         };
         if self.rules.fields.iter().find(inside).is_none() {
-            return Err(Reason::ContextField { context: self.rules.context, offset, size });
+            let before = self.rules.fields.iter().rev().find(|field| i64::from(field.offset) <= offset);
+            let nearest = before.unwrap_or(&self.rules.fields[0]);
+            return Err(Reason::ContextField { context: self.rules.context, offset, size, nearest });
         }
         self.facts.context_bytes |= ((1u128 << size) - 1) << offset;
         Ok(Place::Context(offset as u32))
@@ -473,18 +478,18 @@ impl<'a> Walk<'a> {
             return Err(Reason::RegionReadOnly(region.name.clone()));
         }
         aligned(access, offset, size)?;
-        Ok(Place::Memory(index))
+        Ok(Place::Memory)
     }
 
     fn load(&self, state: &State, place: Place, size: Size, signed: bool) -> Result<Value, Reason> {
         match place {
             Place::Context(offset) => {
                 let known = self.assumptions.iter().find(|known| (known.offset, known.size) == (offset, size.bytes()));
-                Ok(Value::Scalar(known.map(|known| {
-                    if signed { isa::sign_extend(known.value, size.bits()) } else { known.value }
-                })))
+                Ok(Value::Scalar(
+                    known.map(|known| if signed { isa::sign_extend(known.value, size.bits()) } else { known.value }),
+                ))
             }
-            Place::Memory(_) => Ok(Value::ANY),
+            Place::Memory => Ok(Value::ANY),
             Place::Stack(frame, start) => read_stack(&state.frames[frame], start, size),
         }
     }
@@ -540,9 +545,7 @@ fn arithmetic(state: &State, op: Alu, width: Width, dst: Reg, src: Operand) -> R
     }
     let a = state.get(dst)?;
     match (a, b, op) {
-        (Value::Scalar(a), Value::Scalar(b), _) => {
-            Ok(Value::Scalar(a.zip(b).map(|(a, b)| isa::alu(op, width, a, b))))
-        }
+        (Value::Scalar(a), Value::Scalar(b), _) => Ok(Value::Scalar(a.zip(b).map(|(a, b)| isa::alu(op, width, a, b)))),
         (pointer, Value::Scalar(Some(by)), Alu::Add) | (Value::Scalar(Some(by)), pointer, Alu::Add)
             if width == Width::W64 =>
         {
@@ -562,8 +565,8 @@ fn store(state: &mut State, place: Place, size: Size, value: Value, src: Operand
     };
     match place {
         Place::Context(_) => Err(Reason::ContextWrite),
-        Place::Memory(_) if value.is_scalar() => Ok(()),
-        Place::Memory(_) => Err(leak),
+        Place::Memory if value.is_scalar() => Ok(()),
+        Place::Memory => Err(leak),
         Place::Stack(frame, _) if matches!(value, Value::Stack { frame: of, .. } if of > frame) => {
             Err(Reason::StackEscape)
         }
@@ -574,7 +577,7 @@ fn store(state: &mut State, place: Place, size: Size, value: Value, src: Operand
 
 fn write_stack(state: &mut State, frame: usize, start: usize, size: Size, value: Value) -> Result<(), Reason> {
     let frame = Rc::make_mut(&mut state.frames[frame]);
-    if size == Size::D && start % 8 == 0 {
+    if size == Size::D && start.is_multiple_of(8) {
         frame.slots[start / 8] = Slot::Spill(value);
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::MAX_FRAMES;
+use super::{Field, MAX_FRAMES};
 use crate::{
     hook::Hook,
     isa::DecodeError,
@@ -27,7 +27,10 @@ impl std::error::Error for Rejection {}
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Rejection { hook, program, function, instruction, reason, .. } = self;
-        write!(f, "program {program} (hook {hook}) is refused: {reason}\n  in {function}(), instruction {instruction}")?;
+        write!(
+            f,
+            "program {program} (hook {hook}) is refused: {reason}\n  in {function}(), instruction {instruction}"
+        )?;
         if let Some(disassembly) = &self.disassembly {
             write!(f, ": {disassembly}")?;
         }
@@ -99,8 +102,8 @@ pub enum Reason {
     ForbiddenHelper(&'static str),
     #[error("r{0} is a number, not a pointer")]
     NotAPointer(u8),
-    #[error("{size} bytes at offset {offset} are not a field of {context}")]
-    ContextField { context: &'static str, offset: i64, size: u32 },
+    #[error("{size} bytes at offset {offset} are not a field of struct {context}; the nearest is {nearest}")]
+    ContextField { context: &'static str, offset: i64, size: u32, nearest: &'static Field },
     #[error("the context is read-only")]
     ContextWrite,
     #[error("{size} bytes at r10{offset:+} are outside of the stack of 512 bytes")]
@@ -137,7 +140,9 @@ impl Reason {
             Reason::Uninitialised(_) => "set the variable on every way that leads here",
             Reason::UnknownHelper(_) => "the helpers are declared in duckbpf.h",
             Reason::ForbiddenHelper(_) => "duckbpf.h says which hooks may call which helper",
-            Reason::NotAPointer(_) => "pointers that were stored in global variables come back as numbers; use the variable itself",
+            Reason::NotAPointer(_) => {
+                "pointers that were stored in global variables come back as numbers; use the variable itself"
+            }
             Reason::ContextField { .. } => "the fields are in duckbpf/hooks.h; reserved ones cannot be read",
             Reason::ContextWrite => "return a decision instead",
             Reason::StackUninitialised { .. } => "initialise the variable, padding included: struct s s = {}",

@@ -2,25 +2,33 @@
 //!
 //! Offsets and sizes come from hook-shim's header through bindgen, so they cannot drift.
 
-use std::mem::{offset_of, size_of};
+use std::{
+    fmt,
+    mem::{offset_of, size_of},
+};
 
 use duckbpf_abi as abi;
 
 use crate::hook::Hook;
 
 /// A field of a context. All are read-only.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     pub name: &'static str,
     pub offset: u32,
     pub size: u32,
 }
 
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} bytes at offset {}", self.name, self.size, self.offset)
+    }
+}
+
 /// What a program on a hook may do.
 #[derive(Debug)]
 pub struct Rules {
     pub context: &'static str,
-    pub context_size: u32,
     pub fields: &'static [Field],
     /// Instructions, helpers included, that one call may cost.
     pub ceiling: u64,
@@ -46,11 +54,7 @@ macro_rules! fields {
 macro_rules! field {
     ($context:ty, $field:ident: $ty:ty) => {{
         const _: fn(&$context) -> $ty = |context| context.$field;
-        Field {
-            name: stringify!($field),
-            offset: offset_of!($context, $field) as u32,
-            size: size_of::<$ty>() as u32,
-        }
+        Field { name: stringify!($field), offset: offset_of!($context, $field) as u32, size: size_of::<$ty>() as u32 }
     }};
 }
 
@@ -70,7 +74,6 @@ macro_rules! rules {
     ($context:ident, $ceiling:expr, $pure:expr, $($fields:tt)+) => {{
         static RULES: Rules = Rules {
             context: stringify!($context),
-            context_size: size_of::<abi::$context>() as u32,
             fields: fields!(abi::$context, $($fields)+),
             ceiling: $ceiling,
             pure: $pure,
@@ -134,13 +137,16 @@ mod tests {
                 missing += field.offset - end;
                 end = field.offset + field.size;
             }
-            missing += rules.context_size - end;
-            let reserved = match hook {
-                Hook::Hash => 0,
-                Hook::ScheduleTask | Hook::UpdateUsedMemory => 8,
-                _ => 4,
+            let (size, reserved) = match hook {
+                Hook::Hash => (size_of::<abi::duckbpf_hash_ctx>(), 0),
+                Hook::ScheduleTask => (size_of::<abi::duckbpf_schedule_task_ctx>(), 8),
+                Hook::ExecuteForever => (size_of::<abi::duckbpf_execute_forever_ctx>(), 4),
+                Hook::Load => (size_of::<abi::duckbpf_load_ctx>(), 4),
+                Hook::UpdateUsedMemory => (size_of::<abi::duckbpf_update_used_memory_ctx>(), 8),
+                Hook::AllocateNewBlock => (size_of::<abi::duckbpf_allocate_new_block_ctx>(), 4),
+                Hook::Unpin => (size_of::<abi::duckbpf_unpin_ctx>(), 4),
             };
-            assert_eq!(missing, reserved, "{hook}");
+            assert_eq!(missing + size as u32 - end, reserved, "{hook}");
         }
     }
 }

@@ -16,11 +16,23 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// No instruction there.
-    NoInstruction { pc: usize },
+    NoInstruction {
+        pc: usize,
+    },
     /// Memory that it may not read or write.
-    Access { pc: usize, address: u64, size: u32, write: bool },
-    UnknownHelper { pc: usize, id: u32 },
-    TooDeep { pc: usize },
+    Access {
+        pc: usize,
+        address: u64,
+        size: u32,
+        write: bool,
+    },
+    UnknownHelper {
+        pc: usize,
+        id: u32,
+    },
+    TooDeep {
+        pc: usize,
+    },
     TooLong,
 }
 
@@ -54,8 +66,7 @@ struct Machine<'a> {
 
 /// Runs a program on a context.
 pub fn run(verified: &Verified, memory: &Memory, env: &Env, context: &[u8]) -> Result<Outcome, Fault> {
-    let mut spans =
-        vec![Span { start: context.as_ptr() as u64, size: context.len() as u64, writable: false }];
+    let mut spans = vec![Span { start: context.as_ptr() as u64, size: context.len() as u64, writable: false }];
     spans.extend(memory.regions().iter().map(|region| Span {
         start: region.address as u64,
         size: region.size as u64,
@@ -147,7 +158,9 @@ impl Machine<'_> {
                 self.set(dst, if signed { isa::sign_extend(value, size.bits()) } else { value });
             }
             Op::Store { size, base, off, src } => self.store(self.address(base, off), size, self.operand(src))?,
-            Op::Atomic { op, fetch, size, base, off, src } => self.atomic(op, fetch, size, self.address(base, off), src)?,
+            Op::Atomic { op, fetch, size, base, off, src } => {
+                self.atomic(op, fetch, size, self.address(base, off), src)?
+            }
             Op::Helper { id } => self.helper(id)?,
             Op::Branch { .. } | Op::Goto { .. } | Op::Local { .. } | Op::Exit => {}
         }
