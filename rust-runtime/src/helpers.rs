@@ -66,6 +66,8 @@ pub static HELPERS: &[Helper] = &[
     Helper { id: 5, name: "ktime_get_ns", cost: 40, function: ktime_get_ns, forbidden: NOT_IN_HASH },
     Helper { id: 8, name: "get_smp_processor_id", cost: 10, function: get_smp_processor_id, forbidden: NOT_IN_HASH },
     Helper { id: 0x10001, name: "query_age_ns", cost: 50, function: query_age_ns, forbidden: NOT_IN_HASH },
+    #[cfg(test)]
+    Helper { id: PANICS, name: "panics", cost: 1, function: panics, forbidden: NOT_IN_HASH },
 ];
 
 pub fn find(id: u32) -> Option<&'static Helper> {
@@ -109,6 +111,15 @@ extern "C" fn query_age_ns(_: u64, _: u64, _: u64, _: u64, _: u64, env: &Env) ->
         Some(query_age_ns) => unsafe { query_age_ns() },
         None => 0,
     })
+}
+
+/// A helper in which something goes wrong.
+#[cfg(test)]
+pub const PANICS: u32 = 0xffff;
+
+#[cfg(test)]
+extern "C" fn panics(_: u64, _: u64, _: u64, _: u64, _: u64, env: &Env) -> u64 {
+    guard(env, u64::MAX, || panic!("a helper panics"))
 }
 
 #[cfg(test)]

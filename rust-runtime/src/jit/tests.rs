@@ -6,12 +6,15 @@ use duckbpf_abi as abi;
 use proptest::{prelude::*, test_runner::Config};
 
 use crate::{
-    helpers::Env,
+    helpers::{self, Env},
     hook::Hook,
     isa::Insn,
-    jit::Program,
+    jit::{self, Program},
     object::{Memory, Region, RegionMap},
-    testing::programs::{EXIT, address, compile, helper, insn, lddw, load, local, mov, mov_imm, object, store},
+    testing::{
+        self,
+        programs::{EXIT, address, compile, helper, insn, lddw, load, local, mov, mov_imm, object, store, verify},
+    },
     vm,
 };
 
@@ -326,6 +329,17 @@ fn helpers_are_called_on_an_aligned_stack() {
     ];
     // clock_gettime and catch_unwind use aligned SSE accesses where they can.
     compare_on(insns, &[], vec![], &[[0; 7]]);
+}
+
+#[test]
+fn a_panic_in_a_helper_ends_at_the_boundary() {
+    let insns = vec![helper(helpers::PANICS as i32), mov(6, 0), helper(5), mov(0, 6), EXIT];
+    let object = object(Hook::Load, insns, &[], vec![]);
+    let memory = Memory::new(&object.regions).unwrap();
+    let program = jit::compile(verify(&object).unwrap(), memory, Env::leak(testing::host())).unwrap();
+    let failed = testing::failed_helpers();
+    assert_eq!(call(&program, &mut context([0; 7])), u64::MAX, "the helper's error, and the program ran on");
+    assert_eq!(testing::failed_helpers(), failed + 1, "the host knows");
 }
 
 /// What a random program is made of: indices are taken modulo what fits.

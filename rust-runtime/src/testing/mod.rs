@@ -108,6 +108,11 @@ unsafe extern "C" fn helper_failed() {
     FAILED_HELPERS.fetch_add(1, Ordering::Relaxed);
 }
 
+/// The host's table.
+pub fn host() -> &'static duckbpf_host {
+    &HOST.0
+}
+
 /// What the mock answers to query_age_ns.
 pub const QUERY_AGE_NS: u64 = 300_000_000;
 
@@ -127,7 +132,7 @@ impl MockHost {
     pub fn lock() -> MockHost {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let runtime = Runtime::start(&HOST.0).expect("the mock is a proper host");
+        let runtime = Runtime::start(host()).expect("the mock is a proper host");
         runtime.detach_all().expect("the mock publishes");
         MockHost { runtime, _alone: alone }
     }
@@ -135,10 +140,6 @@ impl MockHost {
     /// Lets publish fail as in a forked process.
     pub fn fail_publish(&self, on: bool) {
         FAIL_PUBLISH.store(u32::from(on), Ordering::Relaxed);
-    }
-
-    pub fn failed_helpers(&self) -> u64 {
-        FAILED_HELPERS.load(Ordering::Relaxed)
     }
 
     pub fn is_sampling(&self) -> bool {
@@ -158,6 +159,11 @@ impl MockHost {
             Pin(program)
         })
     }
+}
+
+/// How often a helper failed.
+pub fn failed_helpers() -> u64 {
+    FAILED_HELPERS.load(Ordering::Relaxed)
 }
 
 /// A hookpoint, from any thread.

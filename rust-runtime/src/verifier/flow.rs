@@ -252,13 +252,22 @@ impl<'a> Walk<'a> {
     /// Walks one call of a function and returns what is known at its end.
     fn function(&mut self, index: usize, entry: State) -> Result<State, Stop> {
         let function = &self.program.functions[index];
-        let mut waiting: Vec<Option<State>> = vec![None; function.end - function.start];
-        waiting[0] = Some(entry);
-        let mut exit: Option<State> = None;
+        let mut waiting: Vec<Option<Box<State>>> = vec![None; function.end - function.start];
+        // What the instruction before leads to here; mostly that is all.
+        let mut carried = Some(entry);
+        let mut exit: Option<Box<State>> = None;
         let graph = self.graph;
-        for &pc in &graph.orders[index] {
-            // None: a specialised walk does not come here.
-            let Some(mut state) = waiting[pc - function.start].take() else { continue };
+        for (position, &pc) in graph.orders[index].iter().enumerate() {
+            let mut state = match (carried.take(), waiting[pc - function.start].take()) {
+                (Some(mut state), Some(other)) => {
+                    state.join(&other);
+                    state
+                }
+                (Some(state), None) => state,
+                (None, Some(state)) => *state,
+                // A specialised walk does not come here.
+                (None, None) => continue,
+            };
             let op = graph.op(pc)?;
             let stop = |reason| Stop { pc, reason };
             self.facts.steps += 1;
@@ -303,12 +312,14 @@ impl<'a> Walk<'a> {
             if let (Some(target), true) = (target, next.is_some()) {
                 merge(&mut waiting[target - function.start], state.clone());
             }
-            if let Some(to) = next.or(target) {
-                merge(&mut waiting[to - function.start], state);
+            match next.or(target) {
+                Some(to) if graph.orders[index].get(position + 1) == Some(&to) => carried = Some(state),
+                Some(to) => merge(&mut waiting[to - function.start], state),
+                None => {}
             }
         }
         // Without loops every walk ends in an exit.
-        exit.ok_or(Stop { pc: function.start, reason: Reason::FallsOff })
+        exit.map(|state| *state).ok_or(Stop { pc: function.start, reason: Reason::FallsOff })
     }
 
     fn call(&mut self, callee: usize, mut state: State) -> Result<State, Stop> {
@@ -414,8 +425,11 @@ impl<'a> Walk<'a> {
             state.scalar(0)?;
         }
         let place = self.place(state, base, off, size, Access::Atomic)?;
-        self.load(state, place, size, false)?;
+        let old = self.load(state, place, size, false)?;
         if let Place::Stack(frame, start) = place {
+            if !old.is_scalar() {
+                return Err(Reason::StackPointerPart { offset: start as i64 - i64::from(STACK) });
+            }
             write_stack(state, frame, start, size, Value::ANY)?;
         }
         if fetch {
@@ -527,10 +541,10 @@ fn aligned(access: Access, offset: i64, size: u32) -> Result<(), Reason> {
     if access == Access::Atomic && offset % i64::from(size) != 0 { Err(Reason::Misaligned(size)) } else { Ok(()) }
 }
 
-fn merge(into: &mut Option<State>, state: State) {
+fn merge(into: &mut Option<Box<State>>, state: State) {
     match into {
         Some(into) => into.join(&state),
-        None => *into = Some(state),
+        None => *into = Some(Box::new(state)),
     }
 }
 

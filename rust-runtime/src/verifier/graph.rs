@@ -49,7 +49,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Where an instruction may lead: the next one, and where it jumps.
+    /// Where an instruction may lead: where it jumps, and the next one.
     fn successors(&self, function: &Function, pc: usize) -> Result<[Option<usize>; 2], Stop> {
         let op = self.op(pc)?;
         let stop = |reason| Stop { pc, reason };
@@ -70,7 +70,8 @@ impl Graph {
                 Some(target)
             }
         };
-        Ok([next, target])
+        // The search reverses the order: the next instruction comes next where it can.
+        Ok([target, next])
     }
 
     /// A topological order by depth-first search; an edge back into the current path is a loop.

@@ -21,6 +21,8 @@ mod flow;
 mod graph;
 mod rejection;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 pub use flow::{Assumption, Specialised, specialise};
 pub use graph::Graph;
