@@ -8,6 +8,7 @@
 #include "call.hpp"
 #include "duckbpf/host.hpp"
 #include "identity.hpp"
+#include "table.hpp"
 
 #include "duckdb/common/types/data_chunk.hpp"
 #include "duckdb/common/types/hash.hpp"
@@ -20,7 +21,8 @@
 
 #include <cmath>
 #include <limits>
-#include <shared_mutex>
+#include <mutex>
+#include <unordered_map>
 
 namespace duckbpf {
 
@@ -330,47 +332,76 @@ const duckbpf_program *PinnedProgram(ClientContext &context) {
 //===--------------------------------------------------------------------===//
 // Bloom filters: bound to the program of the query that builds them
 //===--------------------------------------------------------------------===//
-struct BoundFilter {
-	const ClientContext *context;
-	const duckbpf_program *program;
-};
-
-//! Filters of queries that pinned a program. Binding never fails in silence: a filter that was built by the program and
-//! probed by stock would drop rows, so running out of memory here ends the query.
+//! Filters of queries that pinned a program. Lookups take no lock, unless a bucket has overflowed. Binding never fails in
+//! silence: a filter that was built by the program and probed by stock would drop rows, so running out of memory here ends the
+//! query.
 class FilterTable {
+	struct Bound {
+		const ClientContext *context;
+		const duckbpf_program *program;
+	};
+
 public:
-	void Bind(const BloomFilter &filter, ClientContext &context, const duckbpf_program *program) {
+	//! A filter is bound, or said to be stock's, before anybody can probe it
+	void Bind(const BloomFilter &filter, const ClientContext &context, const duckbpf_program *program) {
 		if (!program && count.load(std::memory_order_relaxed) == 0) {
 			return;
 		}
-		const std::unique_lock<std::shared_mutex> guard(lock);
+		const std::lock_guard<std::mutex> guard(lock);
+		auto it = bound.find(&filter);
+		if (it != bound.end()) {
+			Erase(it); // of a query whose filter died at this address
+		}
 		if (program) {
-			filters[&filter] = BoundFilter {&context, program};
-		} else {
-			filters.erase(&filter);
+			bound.emplace(&filter, Bound {&context, program});
+			overflowed += !table.Insert(filter, program);
+			Publish();
 		}
-		count.store(filters.size(), std::memory_order_relaxed);
 	}
+	//! The query ends, and with it the filters that are still its own
 	void Unbind(const ClientContext &context) {
-		const std::unique_lock<std::shared_mutex> guard(lock);
-		for (auto it = filters.begin(); it != filters.end();) {
-			it = it->second.context == &context ? filters.erase(it) : std::next(it);
+		const std::lock_guard<std::mutex> guard(lock);
+		for (auto it = bound.begin(); it != bound.end();) {
+			it = it->second.context == &context ? Erase(it) : std::next(it);
 		}
-		count.store(filters.size(), std::memory_order_relaxed);
 	}
 	const duckbpf_program *Find(const BloomFilter &filter) {
-		// A filter is bound before it is handed to the threads that probe it, so that they cannot miss the count.
-		if (count.load(std::memory_order_relaxed) == 0) {
+		if (count.load(std::memory_order_acquire) == 0) {
 			return nullptr;
 		}
-		const std::shared_lock<std::shared_mutex> guard(lock);
-		auto it = filters.find(&filter);
-		return it == filters.end() ? nullptr : it->second.program;
+		if (auto found = table.Find(filter)) {
+			return *found;
+		}
+		if (!any_overflowed.load(std::memory_order_acquire)) {
+			return nullptr;
+		}
+		const std::lock_guard<std::mutex> guard(lock);
+		auto it = bound.find(&filter);
+		return it == bound.end() ? nullptr : it->second.program;
 	}
 
 private:
-	std::shared_mutex lock;
-	std::unordered_map<const BloomFilter *, BoundFilter> filters;
+	using Map = std::unordered_map<const BloomFilter *, Bound>;
+
+	Map::iterator Erase(Map::iterator it) {
+		const duckbpf_program *removed;
+		overflowed -= !table.Remove(*it->first, removed);
+		it = bound.erase(it);
+		Publish();
+		return it;
+	}
+	void Publish() {
+		any_overflowed.store(overflowed != 0, std::memory_order_release);
+		count.store(bound.size(), std::memory_order_release);
+	}
+
+	//! Held by whoever binds and unbinds
+	std::mutex lock;
+	Map bound;
+	idx_t overflowed = 0;
+	//! What is bound, but for what overflowed
+	BucketTable<BloomFilter, const duckbpf_program *, 10> table;
+	std::atomic<bool> any_overflowed {false};
 	std::atomic<idx_t> count {0};
 };
 

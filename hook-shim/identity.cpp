@@ -10,6 +10,7 @@
 #include "call.hpp"
 #include "duckbpf/host.hpp"
 #include "numbers.hpp"
+#include "table.hpp"
 
 #include "duckdb/main/client_context.hpp"
 #include "duckdb/main/database.hpp"
@@ -19,67 +20,8 @@ namespace duckbpf {
 
 namespace {
 
-//! Buckets of four. An entry is claimed with BUSY, filled, then shown by its key; removing it is one store, so nothing piles
-//! up. A query that finds its bucket full stays unknown: stock, which is right.
-class QueryTable {
-	static constexpr idx_t BUCKETS = 1024;
-	static constexpr idx_t WAYS = 4;
-	static constexpr uintptr_t BUSY = 1;
-
-	struct Slot {
-		std::atomic<uintptr_t> key {0};
-		QueryEntry entry;
-	};
-
-public:
-	QueryEntry *Find(const duckdb::ClientContext &context) {
-		auto slot = FindSlot(context);
-		return slot ? &slot->entry : nullptr;
-	}
-	bool Insert(const duckdb::ClientContext &context, const QueryEntry &entry) {
-		auto bucket = Bucket(context);
-		for (idx_t way = 0; way < WAYS; way++) {
-			uintptr_t expected = 0;
-			if (bucket[way].key.compare_exchange_strong(expected, BUSY, std::memory_order_acquire)) {
-				bucket[way].entry = entry;
-				bucket[way].key.store(Key(context), std::memory_order_release);
-				return true;
-			}
-		}
-		return false;
-	}
-	bool Remove(const duckdb::ClientContext &context, QueryEntry &removed) {
-		auto slot = FindSlot(context);
-		if (!slot) {
-			return false;
-		}
-		removed = slot->entry;
-		slot->key.store(0, std::memory_order_release);
-		return true;
-	}
-
-private:
-	static uintptr_t Key(const duckdb::ClientContext &context) {
-		return reinterpret_cast<uintptr_t>(&context);
-	}
-	Slot *Bucket(const duckdb::ClientContext &context) {
-		return slots[(Key(context) * 0x9e3779b97f4a7c15ULL) >> 54];
-	}
-	Slot *FindSlot(const duckdb::ClientContext &context) {
-		auto bucket = Bucket(context);
-		for (idx_t way = 0; way < WAYS; way++) {
-			if (bucket[way].key.load(std::memory_order_acquire) == Key(context)) {
-				return &bucket[way];
-			}
-		}
-		return nullptr;
-	}
-
-	static_assert(BUCKETS == 1ULL << (64 - 54), "the shift in Bucket must match");
-	Slot slots[BUCKETS][WAYS];
-};
-
-QueryTable queries;
+//! A query that finds its bucket full stays unknown: stock, which is right.
+BucketTable<duckdb::ClientContext, QueryEntry, 10> queries;
 std::atomic<idx_t> active_queries {0};
 Numbers databases;
 
@@ -166,7 +108,7 @@ idx_t ActiveQueries() {
 }
 
 void RegisterDatabase(duckdb::DatabaseInstance &db) {
-	databases.Forget(&db);
+	databases.Renew(&db);
 }
 
 QueryScope::QueryScope(duckdb::ClientContext &context) {

@@ -10,6 +10,9 @@
 #include "duckdb/storage/buffer/buffer_pool.hpp"
 #include "duckdb/storage/buffer_manager.hpp"
 
+#include <mutex>
+#include <unordered_map>
+
 namespace duckbpf {
 
 using namespace duckdb; // NOLINT: this file speaks DuckDB
@@ -188,7 +191,7 @@ idx_t KeptBudget(idx_t live_entries) {
 }
 
 void RegisterFile(const BlockManager &manager) {
-	files.Forget(&manager);
+	files.Renew(&manager);
 }
 
 //===--------------------------------------------------------------------===//

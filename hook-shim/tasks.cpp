@@ -9,7 +9,10 @@
 #include "duckdb/parallel/task_scheduler_queue.hpp"
 
 #include <list>
+#include <memory>
+#include <mutex>
 #include <thread>
+#include <unordered_map>
 
 namespace duckbpf {
 
