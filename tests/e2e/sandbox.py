@@ -4,12 +4,14 @@ import ctypes
 import errno
 import os
 import struct
+from typing import NoReturn
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_NO_NEW_PRIVS = 38
-_PR_SET_SECCOMP = 22
-_SECCOMP_MODE_FILTER = 2
+_SYS_SECCOMP = 317
+_SECCOMP_SET_MODE_FILTER = 1
+_SECCOMP_FILTER_FLAG_TSYNC = 1
 _PR_SET_MDWE = 65
 _PR_MDWE_REFUSE_EXEC_GAIN = 1
 
@@ -29,7 +31,7 @@ class _Program(ctypes.Structure):
 
 
 def deny(system_call: int) -> None:
-    """Makes a system call fail with EPERM in this thread and those that it starts, for good."""
+    """Makes a system call fail with EPERM in all threads of this process, for good."""
 
     def instruction(code: int, if_true: int, if_false: int, value: int) -> bytes:
         return struct.pack("HBBI", code, if_true, if_false, value)
@@ -42,7 +44,9 @@ def deny(system_call: int) -> None:
     )
     program = _Program(len(code) // 8, code)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0)
-    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(program))
+    arguments = (_SYS_SECCOMP, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC)
+    if _LIBC.syscall(*map(ctypes.c_long, arguments), ctypes.byref(program)) != 0:
+        _fail()
 
 
 def deny_write_then_execute() -> bool:
@@ -59,5 +63,9 @@ def deny_write_then_execute() -> bool:
 def _prctl(option: int, first: int, second: int) -> None:
     arguments = [ctypes.c_ulong(value) for value in (first, second, 0, 0)]
     if _LIBC.prctl(ctypes.c_int(option), *arguments) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        _fail()
+
+
+def _fail() -> NoReturn:
+    code = ctypes.get_errno()
+    raise OSError(code, os.strerror(code))

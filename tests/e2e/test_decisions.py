@@ -60,16 +60,37 @@ def test_unpin_queue_is_what_stock_does(table, gallery):
     assert point["applied"] == point["calls"] > 0 and point["refused"] == 0
 
 
-def test_unpin_purge_sweeps_dead_entries(table, programs):
+def test_unpin_purge_sweeps_the_queue(table, programs):
+    """Stock looks at every 4,096th insertion whether the queue has 32,768 entries, the program at each."""
     db = table()
-    for _ in range(20):
+
+    def queue() -> tuple[int, int]:
+        ((size, insertions),) = db(
+            "SELECT approximate_size, total_insertions FROM duckdb_eviction_queues() WHERE queue_type LIKE 'BLOCK%'"
+        )
+        return size, insertions
+
+    def longest() -> int:
+        (largest, begin) = queue()
+        while True:
+            db("SELECT sum(v), sum(w), sum(k) FROM t")
+            size, insertions = queue()
+            largest = max(largest, size)
+            if insertions > begin + 45_000:
+                return largest
+
+    def overshoot() -> int:
+        """By how much the queue is above 32,768 when stock looks: what evictions took out has moved the phase."""
+        size, insertions = queue()
+        return (size - insertions) % 4096
+
+    while not 1500 < overshoot() < 3500:
         db(SCAN)
-    dead = "SELECT dead_nodes FROM duckdb_eviction_queues() WHERE queue_type LIKE 'BLOCK%'"
-    assert db.one(dead) > 1000
+        db("SET memory_limit = '20MB'")
+        db("RESET memory_limit")
+    assert longest() > 33_500
     db.set(programs / "unpin_purge.bpf.o")
-    for _ in range(3):
-        db(SCAN)
-    assert db.one(dead) < 1000
+    assert longest() < 33_000
     assert db.point("unpin")["applied"] > 0
 
 
@@ -172,9 +193,10 @@ def test_sums_of_deltas_equal_the_change_in_duckdb_memory(table, programs, tmp_p
         db(step)
         used_now, sums_now = state()
         assert change(used, used_now) == tuple(now - then for now, then in zip(sums_now, sums, strict=True)), step
-    live = variables.read()
-    assert live.memory_updates == db.point("update_used_memory")["calls"] > 1000
-    assert db.point("update_used_memory")["applied"] == 0
+    before = db.point("update_used_memory")
+    counted = variables.read().memory_updates
+    assert 1000 < before["calls"] <= counted <= db.point("update_used_memory")["calls"]
+    assert before["applied"] == 0
 
 
 def test_contexts_carry_their_query(table, programs):
@@ -265,7 +287,7 @@ def test_a_client_waits(table, programs):
     began = time.monotonic()
     waited = slices_of_a_query(db, programs / "execute_wait.bpf.o")
     took = time.monotonic() - began
-    assert waited["applied"] == waited["calls"] > 5
+    assert waited["applied"] > 5 and waited["refused"] == 0
     assert took >= waited["applied"] * 0.010
     db.set()
     assert db(SCAN) == expected
@@ -297,19 +319,32 @@ def test_idle_workers_flush_and_clients_cannot(table, programs):
 # --- hash ----------------------------------------------------------------------------------------------------------
 
 
-def test_another_hash_changes_the_order_and_not_the_result(table, gallery, programs):
-    db = table()
-    unordered = "SELECT k, count(*) FROM t GROUP BY k"
-    stock = db(unordered)
-    for program in (gallery / "hash_wy.bpf.o", programs / "hash_weak.bpf.o"):
+def test_another_hash_moves_groups_to_other_partitions(file_db, gallery, programs):
+    """DuckDB gives groups out partition by partition: groups that were neighbours part, and the result stays."""
+    db = file_db(threads="4")
+    # One row group, so that one thread fills the partitions in the table's order.
+    db("CREATE TABLE t AS SELECT (hash(i) % 1000000007)::BIGINT AS k FROM range(100000) r(i)")
+
+    def groups() -> list[tuple[int, int]]:
+        return db("SELECT k, count(*) FROM t GROUP BY k")
+
+    def neighbours_kept(rows: list[tuple[int, int]]) -> float:
+        pairs = set(zip(rows, rows[1:]))
+        return len(pairs & stock_pairs) / len(stock_pairs)
+
+    stock = groups()
+    stock_pairs = set(zip(stock, stock[1:]))
+    assert neighbours_kept(groups()) > 0.99
+    for program, kept in (
+        (gallery / "default_hash.bpf.o", True),
+        (gallery / "hash_wy.bpf.o", False),
+        (programs / "hash_weak.bpf.o", False),
+    ):
         db.set(program)
-        replaced = db(unordered)
-        assert replaced != stock
-        assert sorted(replaced) == sorted(stock)
-        point = db.point("hash")
-        assert point["keys"] >= ROWS and point["applied"] > 0
-    db.set(gallery / "default_hash.bpf.o")
-    assert db(unordered) == stock
+        rows = groups()
+        assert sorted(rows) == sorted(stock)
+        assert neighbours_kept(rows) > 0.99 if kept else neighbours_kept(rows) < 0.6
+        assert db("SELECT keys >= 100000 AND applied > 0 FROM hook_programs()") == [(True,)]
 
 
 # --- schedule_task -------------------------------------------------------------------------------------------------
@@ -378,7 +413,8 @@ def test_nonsense_is_refused_counted_and_harmless(table, programs):
         assert point["refused"] == point["calls"] > 0, point
         assert sum(point["refusals"].values()) == point["refused"]
         assert point["applied"] == 0
-    assert db.point("allocate_new_block")["refusals"] == {"clamped": db.point("allocate_new_block")["calls"]}
+    point = db.point("allocate_new_block")
+    assert point["refusals"] == {"clamped": point["calls"]}
 
 
 def test_the_defaults_decide_everything_and_change_nothing(table, gallery):
