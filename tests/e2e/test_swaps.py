@@ -58,6 +58,8 @@ class Clients:
         assert not any(thread.is_alive() for thread in self._threads), "a query hangs"
 
     def _run(self, connection: duckdb.DuckDBPyConnection, offset: int) -> None:
+        # Clients keep all cores busy; whoever swaps shall still get a turn a thousand times a second.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         for index in itertools.count(offset):
             if self._stop.is_set():
                 return
@@ -89,9 +91,11 @@ def test_swaps_under_load_lose_nothing(data, gallery):
     sets = [
         [gallery / f"{name}.bpf.o" for name in names]
         for names in (
-            ("default_hash", "default_unpin", "default_load"),
-            ("hash_wy", "unpin_drop_scanned"),
-            ("schedule_young_first", "default_execute_forever", "default_update_used_memory"),
+            ("hash_wy",),
+            ("unpin_drop_scanned", "default_load"),
+            ("schedule_young_first",),
+            ("default_hash",),
+            ("default_execute_forever", "default_update_used_memory"),
             (),
         )
     ]
@@ -111,6 +115,7 @@ def test_swaps_under_load_lose_nothing(data, gallery):
     print(f"{SWAPS} swaps, {(SWAPS - SWAPS // 5) / took:.0f} a second beside {clients.done} queries; grown: {grown}")
     assert clients.wrong == []
     assert clients.done > 20
+    assert took < 120
     assert grown[0] < 64 << 20
     assert grown[1] < 200
     assert grown[2] < 10
