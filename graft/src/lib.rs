@@ -136,13 +136,21 @@ fn grafts(host: &Module) -> Vec<Module> {
 }
 
 fn put_in_force(host: &Module, build: &HostBuild, graft: Module) -> Result<Installed, Error> {
+    if !graft.defines(ENTRY) {
+        return Err(Error::Image { reason: "it lacks duckdb_hookpoints_v1" });
+    }
     let slots = Slots::find(host, &graft)?;
     slots.check(host)?;
-    let table = hookpoints(&graft)?;
-    let took = slots.write()?;
+    let outcome = match slots.write() {
+        // Nothing leads to the graft: it is unloaded on the way out.
+        Err(error) if !slots.any_replaced() => return Err(error),
+        outcome => outcome,
+    };
+    let table = hookpoints(&graft);
     // It stays loaded for good: threads may be inside it at any time.
     graft.keep();
-    Ok(Installed { host: table, slots: slots.len(), took, build: build.build_id.clone(), written: Some(slots) })
+    let took = outcome?;
+    Ok(Installed { host: table?, slots: slots.len(), took, build: build.build_id.clone(), written: Some(slots) })
 }
 
 fn find_host() -> Result<(Module, HostBuild), Error> {
@@ -161,8 +169,8 @@ fn find_host() -> Result<(Module, HostBuild), Error> {
 fn hookpoints(module: &Module) -> Result<&'static duckbpf_host, Error> {
     let address = module.function(ENTRY).ok_or(Error::Image { reason: "it lacks duckdb_hookpoints_v1" })?;
     // SAFETY: the symbol's C declaration is in hook-shim/include/duckbpf/abi.h: no arguments, a pointer that is never null to
-    // a table that lives as long as the process. The modules that come here are never unloaded once this was called: the
-    // host carries the calling extension, a graft is pinned by the handle in its Module.
+    // a table that lives as long as the process. The modules that come here are never unloaded: the host carries the calling
+    // extension, and a graft in force is kept.
     unsafe {
         let entry: unsafe extern "C" fn() -> *const duckbpf_host = std::mem::transmute(address);
         entry().as_ref().ok_or(Error::Image { reason: "duckdb_hookpoints_v1 returned null" })

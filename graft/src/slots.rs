@@ -73,6 +73,10 @@ impl Slots {
         self.values().zip(&self.slots).any(|((_, address), slot)| address == slot.graft)
     }
 
+    fn all_replaced(&self) -> bool {
+        self.values().zip(&self.slots).all(|((_, address), slot)| address == slot.graft)
+    }
+
     /// Makes sure that each slot holds the host's function or this graft's.
     pub(crate) fn check(&self, host: &Module) -> Result<(), Error> {
         for slot in &self.slots {
@@ -93,7 +97,11 @@ impl Slots {
     /// Makes all slots lead to the graft, or none. Returns how long the process had a mixture of old and new functions, from
     /// the first store to the last: nothing when all was done before.
     pub(crate) fn write(&self) -> Result<Duration, Error> {
-        let Some((lock, others)) = self.slots.split_first() else { return Ok(Duration::ZERO) };
+        let (lock, others) =
+            self.slots.split_first().ok_or(Error::Image { reason: "it replaces no function of this DuckDB" })?;
+        if self.all_replaced() {
+            return Ok(Duration::ZERO);
+        }
         self.protect(libc::PROT_READ | libc::PROT_WRITE)?;
         let started = Instant::now();
         // AcqRel: the graft's memory must be visible to whoever calls through the slot; and who finds it taken must see it.
@@ -145,7 +153,7 @@ impl Slots {
     /// Another copy of this code was first: wait until it is done with every slot.
     fn wait(&self) -> Result<Duration, Error> {
         let started = Instant::now();
-        while self.values().zip(&self.slots).any(|((_, address), slot)| address != slot.graft) {
+        while !self.all_replaced() {
             if started.elapsed() > PATIENCE {
                 return Err(Error::Busy);
             }
