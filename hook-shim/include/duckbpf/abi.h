@@ -23,7 +23,8 @@ extern "C" {
 
 #define DUCKBPF_HOST_VERSION 1
 
-/* How keys lie in a batch. */
+/* How keys lie in a batch. Each type has one layout: integers theirs, INT64, UINT64 and DOUBLE KEYS_64, FLOAT KEYS_U32, INT128,
+ * UINT128 and INTERVAL KEYS_128, VARCHAR KEYS_CTX; every type may come as KEYS_CTX too. */
 enum duckbpf_key_layout {
 	DUCKBPF_KEYS_I8 = 0, /* plain arrays of integers, to be sign- or zero-extended */
 	DUCKBPF_KEYS_I16 = 1,

@@ -16,9 +16,10 @@ use crate::{
 };
 
 /// What a register holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Value {
     /// Nothing, or different things on different ways.
+    #[default]
     Unset,
     /// A number, perhaps a known one.
     Scalar(Option<u64>),
@@ -109,7 +110,7 @@ impl Frame {
 }
 
 /// What is known before an instruction.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct State {
     regs: [Value; 11],
     /// The callers' first.
@@ -253,21 +254,19 @@ impl<'a> Walk<'a> {
     fn function(&mut self, index: usize, entry: State) -> Result<State, Stop> {
         let function = &self.program.functions[index];
         let mut waiting: Vec<Option<Box<State>>> = vec![None; function.end - function.start];
-        // What the instruction before leads to here; mostly that is all.
-        let mut carried = Some(entry);
+        // What the instruction before leads to here, if it does; mostly that is all.
+        let (mut state, mut carried) = (entry, true);
         let mut exit: Option<Box<State>> = None;
         let graph = self.graph;
         for (position, &pc) in graph.orders[index].iter().enumerate() {
-            let mut state = match (carried.take(), waiting[pc - function.start].take()) {
-                (Some(mut state), Some(other)) => {
-                    state.join(&other);
-                    state
-                }
-                (Some(state), None) => state,
-                (None, Some(state)) => *state,
+            match (carried, waiting[pc - function.start].take()) {
+                (true, Some(other)) => state.join(&other),
+                (true, None) => {}
+                (false, Some(other)) => state = *other,
                 // A specialised walk does not come here.
-                (None, None) => continue,
-            };
+                (false, None) => continue,
+            }
+            carried = false;
             let op = graph.op(pc)?;
             let stop = |reason| Stop { pc, reason };
             self.facts.steps += 1;
@@ -279,7 +278,7 @@ impl<'a> Walk<'a> {
             let taken = match op {
                 Op::Exit => {
                     self.leave(index, &mut state).map_err(stop)?;
-                    merge(&mut exit, state);
+                    merge(&mut exit, &state);
                     if let (Some(specialised), true) = (&mut self.specialised, is_first) {
                         specialised.reached[pc] = true;
                     }
@@ -287,7 +286,7 @@ impl<'a> Walk<'a> {
                 }
                 Op::Local { off } => {
                     let callee = Graph::callee(self.program, pc, off).ok_or(stop(Reason::CallTarget))?;
-                    state = self.call(callee, state)?;
+                    state = self.call(callee, std::mem::take(&mut state))?;
                     None
                 }
                 Op::Branch { cond, width, dst, src, .. } => {
@@ -310,11 +309,11 @@ impl<'a> Walk<'a> {
             let target =
                 op.jump().map(|off| (pc as i64 + 1 + i64::from(off)) as usize).filter(|_| taken != Some(false));
             if let (Some(target), true) = (target, next.is_some()) {
-                merge(&mut waiting[target - function.start], state.clone());
+                merge(&mut waiting[target - function.start], &state);
             }
             match next.or(target) {
-                Some(to) if graph.orders[index].get(position + 1) == Some(&to) => carried = Some(state),
-                Some(to) => merge(&mut waiting[to - function.start], state),
+                Some(to) if graph.orders[index].get(position + 1) == Some(&to) => carried = true,
+                Some(to) => merge(&mut waiting[to - function.start], &state),
                 None => {}
             }
         }
@@ -541,10 +540,10 @@ fn aligned(access: Access, offset: i64, size: u32) -> Result<(), Reason> {
     if access == Access::Atomic && offset % i64::from(size) != 0 { Err(Reason::Misaligned(size)) } else { Ok(()) }
 }
 
-fn merge(into: &mut Option<Box<State>>, state: State) {
+fn merge(into: &mut Option<Box<State>>, state: &State) {
     match into {
-        Some(into) => into.join(&state),
-        None => *into = Some(Box::new(state)),
+        Some(into) => into.join(state),
+        None => *into = Some(Box::new(state.clone())),
     }
 }
 
