@@ -1,1 +1,27 @@
-//! See this folder's README.
+//! eBPF for DuckDB, from Rust: load, check, attach, detach and inspect programs in a DuckDB that has hookpoints.
+//!
+//! The hookpoints come into a DuckDB in two ways. The loadable extension (`extension/`) puts them into an official DuckDB 2.0.0
+//! that is running, and offers SQL: that is what most people want, and needs no Rust. Programs that hold a
+//! [`duckbpf_host`](runtime::Runtime::host) table - an engine built from the same patch series exports one as
+//! `duckdb_hookpoints_v1` - start the [`Runtime`] themselves:
+//!
+//! ```no_run
+//! use duckbpf::{Error, Options, Runtime};
+//! # fn host() -> &'static duckbpf::abi::duckbpf_host { unimplemented!() }
+//!
+//! # fn main() -> Result<(), Error> {
+//! let runtime = Runtime::start(host())?;
+//! runtime.attach("target/bpf/default_unpin.bpf.o".as_ref(), Options { replace: false })?;
+//! for program in runtime.programs() {
+//!     println!("{}: {} calls", program.name, program.calls);
+//! }
+//! runtime.detach("default_unpin")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What a program is, what it may decide and what is checked: the book in `docs/`.
+
+pub use duckbpf_abi as abi;
+pub use duckbpf_runtime as runtime;
+pub use duckbpf_runtime::{Error, Options, Runtime};
