@@ -16,7 +16,9 @@ fn main() {
         .generate();
     let bindings = match bindings {
         Ok(bindings) => bindings,
-        Err(error) => panic!("hook-shim/include/duckbpf/abi.h: {error}\nlibclang is needed: apt-get install libclang-19-dev"),
+        Err(error) => {
+            panic!("hook-shim/include/duckbpf/abi.h: {error}\nlibclang is needed: apt-get install libclang-19-dev")
+        }
     };
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("abi.rs");
     bindings.write_to_file(&out).expect("OUT_DIR is writable");
