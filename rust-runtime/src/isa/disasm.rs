@@ -144,10 +144,52 @@ fn atomic(f: &mut fmt::Formatter<'_>, op: Atomic, fetch: bool, size: Size, place
         Atomic::CmpXchg => ("cmpxchg", "="),
     };
     let ty = size.type_name(false);
+    let wide = size == Size::D;
     match op {
-        Atomic::Xchg => write!(f, "r{src} = xchg(({ty} *)({place}), r{src})"),
-        Atomic::CmpXchg => write!(f, "r0 = cmpxchg(({ty} *)({place}), r0, r{src})"),
+        Atomic::Xchg if wide => write!(f, "r{src} = xchg_64({place}, r{src})"),
+        Atomic::Xchg => write!(f, "w{src} = xchg32_32({place}, w{src})"),
+        Atomic::CmpXchg if wide => write!(f, "r0 = cmpxchg_64({place}, r0, r{src})"),
+        Atomic::CmpXchg => write!(f, "w0 = cmpxchg32_32({place}, w0, w{src})"),
         _ if fetch => write!(f, "r{src} = atomic_fetch_{name}(({ty} *)({place}), r{src})"),
         _ => write!(f, "lock *({ty} *)({place}) {sign} r{src}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::isa::{DecodeError, Insn, Op, SLOT};
+
+    #[test]
+    fn text_is_llvms() {
+        let lines: Vec<&str> = include_str!("golden.txt").lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(lines.len() > 70);
+        for line in lines {
+            let (bytes, text) = line.split_once('\t').unwrap();
+            let bytes: Vec<u8> = bytes.split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+            let insns: Vec<Insn> = bytes.as_chunks::<SLOT>().0.iter().map(|slot| Insn::from_bytes(*slot)).collect();
+            let op = Op::decode(&insns, 0).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(op.to_string(), text);
+            assert_eq!(op.slots(), insns.len(), "{text}");
+            let again: Vec<u8> = insns.iter().flat_map(|insn| insn.to_bytes()).collect();
+            assert_eq!(again, bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_code_is_decoded_or_refused() {
+        let mut known = 0;
+        for code in 0..=u8::MAX {
+            for (off, imm) in [(0, 0), (0, 16), (0, 1), (8, 0), (1, 1)] {
+                let insns = [Insn { code, dst: 1, src: 0, off, imm }, Insn::default()];
+                match Op::decode(&insns, 0) {
+                    Ok(op) => {
+                        known += 1;
+                        assert!(!op.to_string().is_empty());
+                    }
+                    Err(error) => assert_ne!(error, DecodeError::Register(1)),
+                }
+            }
+        }
+        assert!(known > 200, "{known}");
     }
 }
