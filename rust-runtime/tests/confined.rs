@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::gallery;
 use duckbpf_abi::duckbpf_load_ctx;
-use duckbpf_runtime::{Hook, testing::MockHost};
+use duckbpf_runtime::{Hook, Problem, testing::MockHost};
 
 const CHILD: &str = "DUCKBPF_CONFINED";
 
@@ -94,10 +94,17 @@ fn a_forked_child_lives_without_the_code() {
         maps.lines().filter(|line| line.contains("r-xs") && line.contains("memfd:duckbpf")).count()
     };
     assert_eq!(code_pages(), 1);
-    // SAFETY: the child only reads a file and leaves.
+    // SAFETY: no other thread of this process holds a lock that the child needs.
     match unsafe { libc::fork() } {
-        // SAFETY: leaves without running anything of the parent's.
-        0 => unsafe { libc::_exit(if code_pages() == 0 { 7 } else { 1 }) },
+        0 => {
+            let is_gone = code_pages() == 0;
+            // What the child compiles and frees must not touch the parent's pages.
+            let compiles = (0..20).all(|_| host.runtime.verify(&gallery("hash_wy", "v4")).is_ok());
+            let refused = host.runtime.detach_all().is_err_and(|error| matches!(error.problem(), Problem::Forked));
+            let code = if is_gone && compiles && refused { 7 } else { 1 };
+            // SAFETY: leaves without running anything of the parent's.
+            unsafe { libc::_exit(code) }
+        }
         child => {
             let mut status = 0;
             // SAFETY: a child of this process.
@@ -105,5 +112,6 @@ fn a_forked_child_lives_without_the_code() {
             assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 7));
         }
     }
+    assert_eq!(host.call(Hook::Load, &mut duckbpf_load_ctx::default()), Some(0x101), "as before the fork");
     works(&host);
 }

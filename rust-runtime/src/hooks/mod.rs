@@ -18,7 +18,7 @@ mod set;
 
 use std::{
     path::{Path, PathBuf},
-    ptr,
+    process, ptr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
@@ -44,6 +44,8 @@ use set::{AttachedObject, AttachedProgram, HookSet};
 #[derive(Debug)]
 pub struct Runtime {
     host: &'static duckbpf_host,
+    /// The process that it serves: a fork of it is detached.
+    owner: u32,
     env: &'static Env,
     published: ArcSwap<HookSet>,
     control: Mutex<Control>,
@@ -91,6 +93,7 @@ impl Runtime {
         }
         Ok(RUNTIME.get_or_init(|| Runtime {
             host,
+            owner: process::id(),
             env: Env::leak(host),
             published: ArcSwap::from_pointee(HookSet::new(Generation(0), Vec::new())),
             control: Mutex::default(),
@@ -227,6 +230,10 @@ impl Runtime {
         &self,
         next: impl FnOnce(&HookSet, Generation) -> Result<Vec<Arc<AttachedObject>>, Problem>,
     ) -> Result<Generation, Error> {
+        // Before the lock: a thread that held it in the parent is not here to give it back.
+        if self.owner != process::id() {
+            return Err(Problem::Forked.into());
+        }
         let mut control = self.lock();
         let current = self.published.load_full();
         let generation = Generation(current.generation.0 + 1);

@@ -3,13 +3,16 @@
 //! An arena is a stretch of addresses without access, and a memfd. A program's pages are written through a view of their own
 //! that is gone before the executable view appears in the arena; its other end is a page without access. When the program
 //! goes, its pages are cut out of the arena and given back to the system. This works under PR_SET_MDWE too, which forbids
-//! making pages executable that once were not: here every view is born with its rights. A forked child has no views.
+//! making pages executable that once were not: here every view is born with its rights.
+//!
+//! A forked child has no views, and leaves its parent's arenas alone: it shares their file, but not the knowledge of which pages
+//! are taken.
 
 use std::{
     fs::File,
     io,
     os::fd::{AsRawFd, FromRawFd},
-    ptr, slice,
+    process, ptr, slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -31,6 +34,8 @@ pub struct Code {
 
 #[derive(Debug)]
 struct Arena {
+    /// The process that may use it.
+    owner: u32,
     base: usize,
     file: File,
     taken: Mutex<Vec<bool>>,
@@ -114,6 +119,9 @@ impl Code {
 
 impl Drop for Code {
     fn drop(&mut self) {
+        if self.arena.is_foreign() {
+            return;
+        }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
         let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         // SAFETY: nobody runs or will run this code: whoever holds a Program unpublished it and waited for the host. The pages
@@ -133,7 +141,7 @@ fn pages_for(bytes: &[u8]) -> usize {
 /// Finds room for pages and the one behind them.
 fn take(pages: usize) -> Result<(Arc<Arena>, usize), Error> {
     let mut arenas = lock(&ARENAS);
-    for arena in arenas.iter() {
+    for arena in arenas.iter().filter(|arena| !arena.is_foreign()) {
         if let Some(first) = arena.take(pages) {
             return Ok((arena.clone(), first));
         }
@@ -161,7 +169,12 @@ impl Arena {
         if base == libc::MAP_FAILED {
             return Err(refused("mmap, reserved"));
         }
-        Ok(Arena { base: base as usize, file, taken: Mutex::new(vec![false; pages]) })
+        Ok(Arena { owner: process::id(), base: base as usize, file, taken: Mutex::new(vec![false; pages]) })
+    }
+
+    /// It is the parent's of this forked process.
+    fn is_foreign(&self) -> bool {
+        self.owner != process::id()
     }
 
     fn take(&self, pages: usize) -> Option<usize> {

@@ -310,6 +310,23 @@ fn functions_have_stacks_and_registers_of_their_own() {
 }
 
 #[test]
+fn programs_of_any_size_are_compiled() {
+    for size in [1usize, 2, 100, 4096, 32_000, 65_531] {
+        // A jump over everything, taken or not, to where both ways meet.
+        let mut insns = vec![load(2, 1, 32), insn(0x16, 2, 0, 1, 0), insn(0x06, 0, 0, 0, size as i32)];
+        insns.extend(vec![insn(0x07, 2, 0, 0, 3); size]);
+        insns.extend([mov(0, 2), EXIT]);
+        let object = object(Hook::ScheduleTask, insns, &[], vec![]);
+        let (program, verified) = compile(&object).unwrap_or_else(|rejection| panic!("{size}: {rejection}"));
+        for n_tasks in [0, 1] {
+            let mut context = abi::duckbpf_schedule_task_ctx { n_tasks, ..Default::default() };
+            let expected = vm::run(&verified, program.memory(), Env::detached(), bytes(&context)).unwrap();
+            assert_eq!(call(&program, &mut context), expected.result, "{size}");
+        }
+    }
+}
+
+#[test]
 fn helpers_are_called_on_an_aligned_stack() {
     // Three saved registers and 24 bytes of stack: sizes that are no multiples of 16.
     let insns = vec![
