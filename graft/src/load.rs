@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 pub(crate) fn load(image: &[u8]) -> Result<Module, Error> {
     let mut file = memory_file().map_err(Error::MemoryFile)?;
     file.write_all(image).map_err(Error::MemoryFile)?;
-    let name = unused_name(&mut file).map_err(Error::MemoryFile)?;
+    let name = unused_name(&mut file).map_err(|error| Error::Load(format!("no way to name it in /proc: {error}")))?;
     let handle = Handle::open(&name, libc::RTLD_NOW | libc::RTLD_LOCAL).ok_or_else(|| Error::Load(loader_error()))?;
     // A debugger opens the object by the name that the loader was given: it must lead to this file, for as long as the
     // process lives, and not to a descriptor of the debugger's own (/proc/self) or to a later one of ours.
@@ -41,9 +41,11 @@ fn memory_file() -> io::Result<File> {
 /// A name for the file that the loader has not heard yet. It takes two objects of one name for the same, and descriptors
 /// are reused.
 fn unused_name(file: &mut File) -> io::Result<CString> {
+    // This process' number as /proc counts, which may be mounted from outside of its PID namespace.
+    let process = std::fs::read_link("/proc/self")?;
     let mut earlier = Vec::new();
     loop {
-        let name = CString::new(format!("/proc/{}/fd/./{}", std::process::id(), file.as_raw_fd()))?;
+        let name = CString::new(format!("/proc/{}/fd/./{}", process.display(), file.as_raw_fd()))?;
         if Handle::open(&name, libc::RTLD_NOLOAD | libc::RTLD_LAZY).is_none() {
             return Ok(name);
         }
