@@ -142,7 +142,7 @@ impl Emitter<'_> {
             Op::Const { dst, value } => constant(ops, x86(dst), value),
             Op::Address { dst, region, offset } => {
                 let region = self.memory.regions().get(region as usize).ok_or("a region without memory")?;
-                constant(ops, x86(dst), region.address as u64 + offset as u64);
+                constant(ops, x86(dst), (region.address as u64).wrapping_add_signed(offset.into()));
             }
             Op::Load { size, signed, dst, base, off } => {
                 load(ops, size, signed, x86(dst), x86(base), i32::from(off));

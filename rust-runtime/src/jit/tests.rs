@@ -3,7 +3,11 @@
 use std::{ptr, slice};
 
 use duckbpf_abi as abi;
-use proptest::{prelude::*, test_runner::Config};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, TestRunner},
+};
 
 use crate::{
     helpers::{self, Env},
@@ -15,6 +19,7 @@ use crate::{
         self,
         programs::{EXIT, address, compile, helper, insn, lddw, load, local, mov, mov_imm, object, store, verify},
     },
+    verifier::Rejection,
     vm,
 };
 
@@ -71,8 +76,19 @@ fn bytes<T>(value: &T) -> &[u8] {
 
 /// Both results on each context, and what both leave in global variables.
 fn compare_on(insns: Vec<Insn>, ends: &[usize], regions: Vec<Region>, inputs: &[[u64; 7]]) {
-    let object = object(Hook::Load, insns.clone(), ends, regions);
-    let (program, verified) = compile(&object).unwrap_or_else(|rejection| panic!("{rejection}\n{insns:x?}"));
+    if let Err(rejection) = compare_if_accepted(&insns, ends, regions, inputs) {
+        panic!("{rejection}\n{insns:x?}");
+    }
+}
+
+fn compare_if_accepted(
+    insns: &[Insn],
+    ends: &[usize],
+    regions: Vec<Region>,
+    inputs: &[[u64; 7]],
+) -> Result<(), Box<Rejection>> {
+    let object = object(Hook::Load, insns.to_vec(), ends, regions);
+    let (program, verified) = compile(&object)?;
     let memory = Memory::new(&object.regions).unwrap();
     for input in inputs {
         let mut context = context(*input);
@@ -81,8 +97,9 @@ fn compare_on(insns: Vec<Insn>, ends: &[usize], regions: Vec<Region>, inputs: &[
         assert!(expected.steps <= verified.facts().worst_cost, "{} steps, {:?}", expected.steps, verified.facts());
         let result = call(&program, &mut context);
         assert_eq!(result, expected.result, "{input:x?}\n{}\n{insns:x?}", disassemble(program.code()));
-        assert_eq!(contents(program.memory()), contents(&memory), "global variables differ");
+        assert_eq!(contents(program.memory()), contents(&memory), "global variables differ: {insns:x?}");
     }
+    Ok(())
 }
 
 fn call<C>(program: &Program, context: &mut C) -> u64 {
@@ -541,6 +558,103 @@ proptest! {
     ) {
         hash_program_agrees(&genes, &loads, &keys, calls);
     }
+}
+
+/// An instruction that may well be refused: any register, pointers among them.
+fn wild() -> impl Strategy<Value = Vec<Insn>> {
+    let reg = || 0..11u8;
+    let off =
+        || proptest::sample::select(vec![-520i16, -512, -24, -16, -12, -8, -7, -4, -1, 0, 1, 4, 8, 16, 40, 48, 84, 88]);
+    let imm = || proptest::sample::select(vec![-512, -16, -8, -1, 0, 1, 4, 8, 16, 48]);
+    let size = || proptest::sample::select(vec![0x00u8, 0x08, 0x10, 0x18, 0x18, 0x18]);
+    let alu = proptest::sample::select(vec![0xb7u8, 0xb7, 0xb4, 0x07, 0x07, 0x17, 0x04, 0x27, 0x57, 0x87, 0x37]);
+    let atomic = proptest::sample::select(vec![0x00, 0x01, 0x41, 0xe1, 0xf1]);
+    let jump = proptest::sample::select(vec![0x15u8, 0x55, 0x25, 0x1d, 0x16]);
+    prop_oneof![
+        4 => (alu.clone(), reg(), reg()).prop_map(|(code, dst, src)| vec![insn(code | 8, dst, src, 0, 0)]),
+        3 => (alu, reg(), imm()).prop_map(|(code, dst, imm)| vec![insn(code, dst, 0, 0, imm)]),
+        5 => (size(), reg(), reg(), off()).prop_map(|(size, dst, src, off)| vec![insn(0x61 | size, dst, src, off, 0)]),
+        5 => (size(), reg(), reg(), off()).prop_map(|(size, dst, src, off)| vec![insn(0x63 | size, dst, src, off, 0)]),
+        2 => (size(), reg(), off(), imm()).prop_map(|(size, dst, off, imm)| vec![insn(0x62 | size, dst, 0, off, imm)]),
+        2 => (size(), reg(), reg(), off(), atomic)
+            .prop_map(|(size, dst, src, off, op)| vec![insn(0xc3 | size, dst, src, off, op)]),
+        2 => (jump, reg(), reg(), 0..4i16, imm()).prop_map(|(code, dst, src, over, imm)| {
+            if code == 0x1d { vec![insn(code, dst, src, over, 0)] } else { vec![insn(code, dst, 0, over, imm)] }
+        }),
+        1 => (reg(), 0..2i32, imm()).prop_map(|(dst, region, offset)| address(dst, region, offset).to_vec()),
+        1 => Just(vec![helper(8)]),
+        2 => Just(vec![local(0)]),
+    ]
+}
+
+/// An instruction that is likely to be accepted: accesses stay inside, pointers are kept in r6 (context), r7, r10 (stack) and r8
+/// (variables), though any register's value may be stored, moved or returned.
+fn tame() -> impl Strategy<Value = Vec<Insn>> {
+    let from = || proptest::sample::select(vec![0u8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 2, 0]);
+    let to = || proptest::sample::select(vec![0u8, 1, 2, 3, 4, 5, 9]);
+    let place = || {
+        proptest::sample::select(vec![(10u8, -8i16), (10, -16), (7, -8), (7, -16), (7, -24), (8, -8), (8, 0), (8, 8)])
+    };
+    let field = proptest::sample::select(FIELDS.to_vec());
+    let within = || {
+        proptest::sample::select(vec![(0x18u8, 0i16), (0x18, 0), (0x18, 0), (0x00, 0), (0x00, 4), (0x08, 2), (0x10, 7)])
+    };
+    let atomic = proptest::sample::select(vec![0x00, 0x01, 0x41, 0xe1, 0xf1]);
+    prop_oneof![
+        4 => (within(), to(), place()).prop_map(|((size, at), dst, (base, off))| vec![insn(0x61 | size, dst, base, off + at, 0)]),
+        4 => (within(), from(), place()).prop_map(|((size, at), src, (base, off))| vec![insn(0x63 | size, base, src, off + at, 0)]),
+        3 => (from(), place(), atomic).prop_map(|(src, (base, off), op)| vec![insn(0xdb, base, src, off, op)]),
+        2 => (to(), field).prop_map(|(dst, off)| vec![load(dst, 6, off)]),
+        2 => (to(), from()).prop_map(|(dst, src)| vec![mov(dst, src)]),
+        2 => (to(), from(), proptest::sample::select(vec![0x0fu8, 0x1f, 0xaf, 0x0c])).prop_map(|(dst, src, code)| vec![insn(code, dst, src, 0, 0)]),
+        2 => (to(), 0..3i16).prop_map(|(dst, over)| vec![insn(0x15, dst, 0, over, 0)]),
+        1 => Just([vec![local(0)], (1..6).map(|reg| mov(reg, 9)).collect()].concat()),
+        1 => wild(),
+    ]
+}
+
+/// Whatever the verifier accepts touches nothing that it may not, and gives away no address: the machine code and the
+/// interpreter work at different addresses, so that one in the result or in a variable would show.
+#[test]
+fn accepted_programs_never_fault_and_leak_nothing() {
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let program = (
+        prop::collection::vec(tame(), 1..8),
+        prop::collection::vec(tame(), 0..4),
+        proptest::sample::select(vec![0u8, 1, 2, 3, 9]),
+    );
+    let programs = cases(5_000).cases;
+    let mut accepted = 0;
+    for _ in 0..programs {
+        let (main, callee, returned) = program.new_tree(&mut runner).unwrap().current();
+        let mut insns = vec![mov(6, 1), mov(7, 10), load(9, 1, FIELDS[0]), store(10, -8, 9), store(10, -16, 1)];
+        insns.extend(address(8, 1, 8));
+        insns.extend((0..6).map(|reg| mov(reg, 9)));
+        insns.extend(main.concat());
+        insns.extend([mov(0, returned), EXIT]);
+        let end = insns.len();
+        let calls: Vec<usize> = (0..end).filter(|&at| insns[at].is_local_call()).collect();
+        for &at in &calls {
+            insns[at].imm = (end - at - 1) as i32;
+        }
+        let ends = if calls.is_empty() { vec![] } else { vec![end] };
+        if !calls.is_empty() {
+            insns.extend([mov_imm(0, 4), mov(6, 1), mov(7, 10), mov_imm(9, 5), store(10, -8, 9), store(10, -16, 0)]);
+            insns.extend(address(8, 1, 8));
+            insns.extend(
+                callee.concat().into_iter().map(|insn| if insn.is_local_call() { mov_imm(0, 6) } else { insn }),
+            );
+            insns.push(EXIT);
+        }
+        let regions = vec![
+            Region { name: ".rodata".into(), writable: false, size: 16, bytes: vec![1; 16] },
+            Region { name: ".bss".into(), writable: true, size: 32, bytes: vec![] },
+        ];
+        let inputs = [[0; 7], [1, 2, 3, 4, 5, 6, 7], [u64::MAX; 7]];
+        accepted += u32::from(compare_if_accepted(&insns, &ends, regions, &inputs).is_ok());
+    }
+    assert!(accepted > programs / 10, "only {accepted} of {programs} were accepted: the test says little");
+    println!("{accepted} of {programs} accepted");
 }
 
 /// Fields of a key, of each size: (offset, size code).

@@ -151,7 +151,7 @@ impl Machine<'_> {
             Op::Const { dst, value } => self.set(dst, value),
             Op::Address { dst, region, offset } => {
                 let region = self.memory.regions()[region as usize];
-                self.set(dst, region.address as u64 + offset as u64);
+                self.set(dst, (region.address as u64).wrapping_add_signed(offset.into()));
             }
             Op::Load { size, signed, dst, base, off } => {
                 let value = self.load(self.address(base, off), size)?;
