@@ -1,4 +1,11 @@
 //! Loads BPF objects, checks, compiles and attaches them to hookpoints. Knows nothing of SQL.
+//!
+//! ```text
+//! file -object::parse-> Object -verifier::verify-> Verified -jit::compile-> Program -hooks::attach-> HookSet -> host
+//! ```
+//!
+//! The types carry the proof: only the verifier makes a `Verified`, only that can be compiled, only a `Program` can be
+//! attached. [`Runtime`] is the way in; `README.md` in this crate's folder says what is safe and what is not yet.
 
 mod error;
 mod helpers;
@@ -16,5 +23,9 @@ mod vm;
 pub use error::{Error, Problem};
 pub use hook::{Class, Hook};
 pub use hooks::{
-    Attached, Generation, Options, PointInfo, ProgramInfo, ProgramReport, Refusals, Report, Runtime, Timings,
+    Attached, Degenerate, Generation, Options, PointInfo, ProgramInfo, ProgramReport, Refusals, Report, Runtime,
+    Timings,
 };
+pub use jit::Error as CompileError;
+pub use object::{Fault, MemoryError, ObjectError, SourceLine};
+pub use verifier::{Field, Reason, Rejection};

@@ -27,7 +27,7 @@ mod tests;
 pub use flow::{Assumption, Specialised, specialise};
 pub use graph::Graph;
 pub use rejection::{Reason, Rejection};
-use rules::Field;
+pub use rules::Field;
 
 use std::sync::Arc;
 
