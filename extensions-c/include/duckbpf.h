@@ -22,7 +22,7 @@
  *   SEC("?duckdb/<hook>")  the same, but checked only, not attached.
  *
  * Global variables are shared by all programs of the object and by all threads: change them with __sync_fetch_and_add() and
- * its fellows. `const volatile` ones are read-only and can be set before load. Variables begin anew at every load.
+ * its fellows. `const volatile` ones are read-only. Variables begin anew at every load. A hash program may only read constants.
  *
  * Not yet: maps, loops, variable offsets, pointers passed through memory. See rust-runtime/src/verifier/mod.rs.
  */

@@ -268,42 +268,10 @@ impl<'a> Walk<'a> {
             }
             carried = false;
             let op = graph.op(pc)?;
-            let stop = |reason| Stop { pc, reason };
-            self.facts.steps += 1;
-            if self.facts.steps > MAX_STEPS {
-                return Err(stop(Reason::TooComplex(MAX_STEPS)));
-            }
-            state.cost = state.cost.saturating_add(1);
-            let is_first = index == 0 && state.frames.len() == 1;
-            let taken = match op {
-                Op::Exit => {
-                    self.leave(index, &mut state).map_err(stop)?;
-                    merge(&mut exit, &state);
-                    if let (Some(specialised), true) = (&mut self.specialised, is_first) {
-                        specialised.reached[pc] = true;
-                    }
-                    continue;
-                }
-                Op::Local { off } => {
-                    let callee = Graph::callee(self.program, pc, off).ok_or(stop(Reason::CallTarget))?;
-                    state = self.call(callee, std::mem::take(&mut state))?;
-                    None
-                }
-                Op::Branch { cond, width, dst, src, .. } => {
-                    let decided = self.branch(&state, cond, width, dst, src).map_err(stop)?;
-                    decided.filter(|_| self.specialised.is_some())
-                }
-                op => {
-                    self.step(op, pc, is_first, &mut state).map_err(stop)?;
-                    None
-                }
-            };
-            if let (Some(specialised), true) = (&mut self.specialised, is_first) {
-                specialised.reached[pc] = true;
-                specialised.branches[pc] = taken;
-                if let Some(Value::Scalar(known)) = op.written().map(|reg| state.regs[usize::from(reg)]) {
-                    specialised.constants[pc] = known;
-                }
+            let taken = self.instruction(index, pc, op, &mut state)?;
+            if op == Op::Exit {
+                merge(&mut exit, &state);
+                continue;
             }
             let next = op.falls_through().then(|| pc + op.slots()).filter(|_| taken != Some(true));
             let target =
@@ -319,6 +287,38 @@ impl<'a> Walk<'a> {
         }
         // Without loops every walk ends in an exit.
         exit.map(|state| *state).ok_or(Stop { pc: function.start, reason: Reason::FallsOff })
+    }
+
+    /// Counts one instruction, checks it and does it. Some: which way a branch goes in a specialised walk.
+    fn instruction(&mut self, index: usize, pc: usize, op: Op, state: &mut State) -> Result<Option<bool>, Stop> {
+        let stop = |reason| Stop { pc, reason };
+        self.facts.steps += 1;
+        if self.facts.steps > MAX_STEPS {
+            return Err(stop(Reason::TooComplex(MAX_STEPS)));
+        }
+        state.cost = state.cost.saturating_add(1);
+        let is_first = index == 0 && state.frames.len() == 1;
+        let mut taken = None;
+        match op {
+            Op::Exit => self.leave(index, state).map_err(stop)?,
+            Op::Local { off } => {
+                let callee = Graph::callee(self.program, pc, off).ok_or(stop(Reason::CallTarget))?;
+                *state = self.call(callee, std::mem::take(state))?;
+            }
+            Op::Branch { cond, width, dst, src, .. } => {
+                let decided = self.branch(state, cond, width, dst, src).map_err(stop)?;
+                taken = decided.filter(|_| self.specialised.is_some());
+            }
+            op => self.step(op, pc, is_first, state).map_err(stop)?,
+        }
+        if let (Some(specialised), true) = (&mut self.specialised, is_first) {
+            specialised.reached[pc] = true;
+            specialised.branches[pc] = taken;
+            if let Some(Value::Scalar(known)) = op.written().map(|reg| state.regs[usize::from(reg)]) {
+                specialised.constants[pc] = known;
+            }
+        }
+        Ok(taken)
     }
 
     fn call(&mut self, callee: usize, mut state: State) -> Result<State, Stop> {
