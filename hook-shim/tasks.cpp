@@ -40,9 +40,9 @@ public:
 	void Push(uint8_t klass, ProducerToken &token, duckdb::vector<duckdb::shared_ptr<Task>> &tasks) {
 		std::list<WaitingTask> entries;
 		for (auto &task : tasks) {
-			entries.push_back(WaitingTask {0, &token, task});
+			// As the queue itself does: the caller's vector keeps its length, by which it signals workers.
+			entries.push_back(WaitingTask {0, &token, std::move(task)});
 		}
-		tasks.clear();
 		const std::lock_guard<std::mutex> guard(lock);
 		for (auto &entry : entries) {
 			entry.number = next_number++;
