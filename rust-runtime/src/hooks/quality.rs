@@ -6,7 +6,7 @@
 //! out. Both are asked for each type that the program takes, on sequential, strided, negative, random and high-bit keys; the
 //! second also by flipping each bit of a key.
 //!
-//! The test is a matter of some 40,000 keys. Its outcome depends on the program's bytes alone and is remembered by them.
+//! The test is a matter of some 60,000 keys. Its outcome depends on the program's bytes alone and is remembered by them.
 
 use std::{
     collections::HashMap,
@@ -35,7 +35,7 @@ pub struct Degenerate {
 
 const KEYS: usize = 512;
 /// Keys of which each bit is flipped.
-const FLIPPED: usize = 16;
+const FLIPPED: usize = 32;
 /// Outcomes that are remembered.
 const REMEMBERED: usize = 1024;
 
@@ -294,7 +294,7 @@ fn avalanches(batch: HashBatch, kind: &Kind) -> bool {
         }
     }
     let all = (FLIPPED * 16) as f64;
-    // Six standard deviations around one half.
+    // Nine standard deviations around one half.
     flips.iter().flatten().all(|&count| (0.3..=0.7).contains(&(f64::from(count) / all)))
 }
 
