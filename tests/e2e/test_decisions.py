@@ -360,44 +360,67 @@ def test_class_zero_is_stock(table, gallery):
 
 
 FAVOUR = """
+__u64 worker;
+__u64 both;
+
 SEC("duckdb/schedule_task") __u64 favour(struct duckbpf_schedule_task_ctx *ctx)
 {
     return DUCKBPF_SCHEDULE(ctx->pool, ctx->origin.connection_id %% 2 == %d ? 1 : 7);
+}
+
+/* Tasks of the one worker come in slices, so that it picks often. */
+SEC("duckdb/execute_forever") __u64 slice(struct duckbpf_execute_forever_ctx *ctx)
+{
+    if (ctx->site != DUCKBPF_SITE_WORKER || ctx->pool != DUCKBPF_POOL_REGULAR)
+        return 0;
+    worker = ctx->origin.thread_index;
+    both = ctx->active_queries >= 2;
+    return DUCKBPF_DECIDED | DUCKBPF_EXECUTE_PARTIAL;
+}
+
+/* What the worker did while both queries ran: of even connections it is applied, of odd ones refused. */
+SEC("duckdb/unpin") __u64 tell(struct duckbpf_unpin_ctx *ctx)
+{
+    if (!both || ctx->origin.thread_index != worker)
+        return 0;
+    return ctx->origin.connection_id %% 2 ? 1ULL << 63 : DUCKBPF_UNPIN_QUEUE;
 }
 """
 
 
 def test_the_lower_class_runs_first_and_nobody_starves(table, bpf):
-    db = table(threads="3")
-    first, second = db.connection.cursor(), db.connection.cursor()
+    db = table(threads="2")
+    clients = [db.connection.cursor(), db.connection.cursor()]
+    query = "SELECT k % 100 AS key, sum(sqrt(v)) AS a, sum(sqrt(w)) AS b FROM t GROUP BY key ORDER BY key"
+    groups = len(db(query))
 
-    def lead(favoured: int) -> float:
-        """By how much the first client ended before the second, in seconds, over some rounds."""
-        db.set(bpf(FAVOUR % favoured, f"favour_{favoured}", "-Wno-unused"))
-        total = 0.0
-        for _ in range(5):
-            ended: dict[str, float] = {}
-            barrier = threading.Barrier(2)
+    def work_of_the_worker(favoured: int) -> tuple[int, int]:
+        """What it did for connections with even ids, and for those with odd ones."""
+        db.set(bpf(FAVOUR % favoured, f"favour_{favoured}"))
+        before = db.point("unpin")
+        lengths: list[int] = []
+        barrier = threading.Barrier(2)
 
-            def client(name: str, connection: duckdb.DuckDBPyConnection) -> None:
-                barrier.wait()
-                for _ in range(3):
-                    connection.execute("SELECT k % 100, sum(sqrt(v)), sum(sqrt(w)) FROM t GROUP BY ALL").fetchall()
-                ended[name] = time.monotonic()
+        def run(connection: duckdb.DuckDBPyConnection) -> None:
+            for _ in range(6):
+                barrier.wait(120)
+                lengths.append(len(connection.execute(query).fetchall()))
 
-            threads = [
-                threading.Thread(target=client, args=pair) for pair in (("first", first), ("second", second))
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(120)
-            assert set(ended) == {"first", "second"}
-            total += ended["second"] - ended["first"]
-        return total
+        threads = [threading.Thread(target=run, args=(connection,)) for connection in clients]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(240)
+        assert lengths == [groups] * 12
+        after = db.point("unpin")
+        odd = after["refusals"].get("unknown_bits", 0) - before["refusals"].get("unknown_bits", 0)
+        return after["applied"] - before["applied"], odd
 
-    one, other = lead(0), lead(1)
-    assert one * other < 0, f"favouring one or the other: {one:.2f} s and {other:.2f} s"
+    even_first = work_of_the_worker(0)
+    odd_first = work_of_the_worker(1)
+    print(f"work for even and odd connections: {even_first} favouring even ones, {odd_first} favouring odd ones")
+    assert even_first[0] > 2 * even_first[1] > 0
+    assert odd_first[1] > 2 * odd_first[0] > 0
 
 
 # --- all -----------------------------------------------------------------------------------------------------------
