@@ -21,7 +21,8 @@ static __always_inline __u64 multiply_fold(__u64 a, __u64 high, __u64 low)
 SEC("duckdb/hash")
 __u64 hash_wy(struct duckbpf_hash_ctx *ctx)
 {
-	__u64 hash = multiply_fold(ctx->lo ^ 0xa0761d6478bd642fULL, 0x4b33a62f, 0x2d358dcd);
+	__u64 key = (ctx->lo ^ 0xa0761d6478bd642fULL) + ctx->hi * 0x9e3779b97f4a7c15ULL;
+	__u64 hash = multiply_fold(key, 0x4b33a62f, 0x2d358dcd);
 
-	return multiply_fold(hash ^ ctx->hi ^ ctx->whole ^ ctx->len, 0x1d8e4e27, 0x7c47d437);
+	return multiply_fold(hash ^ ctx->whole ^ ctx->len, 0x1d8e4e27, 0x7c47d437);
 }
