@@ -30,22 +30,21 @@ static_assert(REGULAR == DUCKBPF_POOL_REGULAR && ASYNC == DUCKBPF_POOL_ASYNC, "p
 // Classes 1 to 7, beside their queue
 //===--------------------------------------------------------------------===//
 struct WaitingTask {
-	uint64_t number;
-	ProducerToken *token;
+	uint64_t number = 0;
+	ProducerToken *token = nullptr;
 	duckdb::shared_ptr<Task> task;
 };
 
 class SideQueue {
 public:
 	void Push(uint8_t klass, ProducerToken &token, duckdb::vector<duckdb::shared_ptr<Task>> &tasks) {
-		std::list<WaitingTask> entries;
-		for (auto &task : tasks) {
-			// As the queue itself does: the caller's vector keeps its length, by which it signals workers.
-			entries.push_back(WaitingTask {0, &token, std::move(task)});
-		}
+		// All memory first: from here on nothing throws, so all tasks enter or none. The caller's vector keeps its length,
+		// by which it signals workers.
+		std::list<WaitingTask> entries(tasks.size());
 		const std::lock_guard<std::mutex> guard(lock);
+		auto task = tasks.begin();
 		for (auto &entry : entries) {
-			entry.number = next_number++;
+			entry = WaitingTask {next_number++, &token, std::move(*task++)};
 		}
 		classes[klass].splice(classes[klass].end(), entries);
 	}
