@@ -57,6 +57,8 @@ impl Venv {
     }
 
     fn create(&self, packages: &[&str]) -> Result<()> {
+        process::run(Command::new("python3").args(["-c", "import sys; sys.exit(sys.version_info < (3, 11))"]))
+            .context("Python 3.11 or later is needed: for older ones there is no official wheel of DuckDB 2.0.0")?;
         eprintln!("making the Python environment {} ({})", self.folder.display(), packages.join(", "));
         process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&self.folder))
             .context("on Debian, `apt-get install python3-venv` brings what is missing")?;
