@@ -1,9 +1,9 @@
 //! Pages of machine code, never writable and executable at once.
 //!
-//! An arena is a stretch of addresses without access, and a memfd. A program's pages are written through a view of their own
-//! that is gone before the executable view appears in the arena; its other end is a page without access. When the program
-//! goes, its pages are cut out of the arena and given back to the system. This works under PR_SET_MDWE too, which forbids
-//! making pages executable that once were not: here every view is born with its rights.
+//! An arena is a stretch of addresses without access, and a memfd. A program's pages are written into the file and then mapped
+//! into the arena, read and execute; there is no writable view of them at any time. A page without access follows them. When the
+//! program goes, its pages are cut out of the arena and given back to the system. This works under PR_SET_MDWE too, which
+//! forbids making pages executable that once were not: here every view is born with its rights.
 //!
 //! A forked child has no views, and leaves its parent's arenas alone: it shares their file, but not the knowledge of which pages
 //! are taken.
@@ -11,7 +11,10 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsRawFd, FromRawFd},
+    os::{
+        fd::{AsRawFd, FromRawFd},
+        unix::fs::FileExt,
+    },
     process, ptr, slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -87,20 +90,11 @@ impl Code {
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), Error> {
-        let (size, fd) = (self.size(), self.arena.file.as_raw_fd());
-        let rights = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new view, at an address of the kernel's choice, of pages that take() gave to this program alone.
-        let view = unsafe { libc::mmap(ptr::null_mut(), size, rights, libc::MAP_SHARED, fd, self.offset()) };
-        if view == libc::MAP_FAILED {
-            return Err(refused("mmap, writable"));
-        }
-        // SAFETY: the view has `size` bytes, at least bytes.len(); nothing else knows it; it is gone after this.
-        unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), view.cast(), bytes.len());
-            ptr::write_bytes(view.cast::<u8>().add(bytes.len()), INT3, size - bytes.len());
-            libc::munmap(view, size);
-        }
-        Ok(())
+        let mut pages = Vec::with_capacity(self.size());
+        pages.extend_from_slice(bytes);
+        pages.resize(self.size(), INT3);
+        let offset = (self.first * PAGE) as u64;
+        self.arena.file.write_all_at(&pages, offset).map_err(|source| Error::Memory { step: "pwrite", source })
     }
 
     fn map(&self) -> Result<(), Error> {
