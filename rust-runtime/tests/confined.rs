@@ -83,6 +83,19 @@ fn a_refused_memfd_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_refused_mprotect_is_an_error_where_it_is_needed() {
+    if !in_child("a_refused_mprotect_is_an_error_where_it_is_needed") {
+        return;
+    }
+    let with_variables = gallery("default_hash", "v4");
+    forbid(libc::SYS_mprotect);
+    let host = MockHost::lock();
+    let error = host.runtime.replace(&[with_variables]).unwrap_err().to_string();
+    assert!(error.contains("bytes for global variables: Operation not permitted"), "{error}");
+    works(&host);
+}
+
+#[test]
 fn a_forked_child_lives_without_the_code() {
     if !in_child("a_forked_child_lives_without_the_code") {
         return;

@@ -44,7 +44,13 @@ fn stock_hash(key: &abi::duckbpf_hash_ctx) -> u64 {
 #[test]
 fn default_hash_is_stocks_in_every_type() {
     let host = MockHost::lock();
-    host.runtime.replace(&[gallery("default_hash", "v4")]).unwrap();
+    for mcpu in ["v3", "v4"] {
+        host.runtime.replace(&[gallery("default_hash", mcpu)]).unwrap();
+        hashes_as_stock(&host);
+    }
+}
+
+fn hashes_as_stock(host: &MockHost) {
     let pin = host.pin(Hook::Hash).unwrap();
     assert_eq!(pin.hash_types(), (1 << abi::DUCKBPF_TYPE_COUNT) - 1);
     assert_eq!(pin.flags(), abi::DUCKBPF_PROGRAM_HASH_MIXED | abi::DUCKBPF_PROGRAM_HASH_READS_WHOLE);
