@@ -176,6 +176,30 @@ fn global_variables_are_shared_by_the_programs_of_an_object() {
 }
 
 #[test]
+fn functions_are_linked_wherever_they_stand() {
+    let host = MockHost::lock();
+    let path = program(
+        "functions",
+        "static const volatile __u64 table[4] = {10, 20, 30, 40};\n\
+         static __noinline __u64 square(__u64 x) { return x * x; }\n\
+         __noinline __u64 squares(__u64 x) { return square(x) + square(x + 1); }\n\
+         static __noinline __u64 sum(__u64 *values) { return values[0] + values[1] + table[2]; }\n\
+         SEC(\"duckdb/load\") static __noinline __u64 near(__u64 x) { return squares(x) + 1; }\n\
+         SEC(\"duckdb/load\") __u64 f(struct duckbpf_load_ctx *ctx) { return near(ctx->size) + square(2); }\n\
+         SEC(\"duckdb/unpin\") __u64 g(struct duckbpf_unpin_ctx *ctx)\n\
+         { __u64 values[2] = {ctx->size, squares(ctx->size)}; return sum(values); }",
+    );
+    host.runtime.replace(&[path]).unwrap();
+    let squares = |x: u64| x * x + (x + 1) * (x + 1);
+    for size in [0, 1, 7, 1000] {
+        let f = host.call(Hook::Load, &mut abi::duckbpf_load_ctx { size, ..Default::default() });
+        assert_eq!(f, Some(squares(size) + 1 + 4));
+        let g = host.call(Hook::Unpin, &mut abi::duckbpf_unpin_ctx { size, ..Default::default() });
+        assert_eq!(g, Some(size + squares(size) + 30));
+    }
+}
+
+#[test]
 fn optional_programs_are_checked_and_not_attached() {
     let host = MockHost::lock();
     let body = "SEC(\"duckdb/load\") __u64 one(void *ctx) { (void)ctx; return 1; }\n\

@@ -24,7 +24,8 @@ use crate::{
 /// Why a hash function is not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "of {keys} {pattern} keys of type {ty} it makes only {distinct} different hashes; joins and aggregations would crawl through the collisions"
+    "of {keys} {pattern} keys of type {ty} it makes only {distinct} different hashes; joins and aggregations would crawl through \
+     the collisions\n  hint: use all of the key (of strings longer than 16 bytes: whole), or leave the type out of hash_types"
 )]
 pub struct Degenerate {
     pub ty: &'static str,
