@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import sqllogic
+from official import ROOT, install
 
 pytest_plugins = ["isolation"]
 
-ROOT = Path(__file__).resolve().parent.parent
 GALLERY = ROOT / "target" / "bpf"
 PROGRAMS = ROOT / "target" / "bpf-tests"
 
@@ -30,6 +30,10 @@ def compile_bpf(source: Path, target: Path, *flags: str) -> Path:
     )
     temporary.rename(target)
     return target
+
+
+def pytest_sessionstart() -> None:
+    install()
 
 
 def build_programs() -> Path:
@@ -79,9 +83,7 @@ class SqlFile(pytest.File):
 class SqlItem(pytest.Item):
     def runtest(self) -> None:
         with tempfile.TemporaryDirectory() as temporary:
-            sqllogic.run(
-                self.path, {"GALLERY": str(GALLERY), "PROGRAMS": str(build_programs()), "TMP": temporary}
-            )
+            sqllogic.run(self.path, {"GALLERY": str(GALLERY), "PROGRAMS": str(build_programs()), "TMP": temporary})
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: str | None = None) -> str:
         if excinfo.errisinstance(sqllogic.Failure):

@@ -29,6 +29,8 @@ from pathlib import Path
 
 import duckdb
 
+from official import CONFIG
+
 
 @dataclass
 class Record:
@@ -47,7 +49,7 @@ class Failure(Exception):
 
 def run(file: Path, variables: Mapping[str, str]) -> None:
     """Runs a file, to its end or to the first record that fails."""
-    main = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+    main = duckdb.connect(config=CONFIG)
     main.execute("LOAD duckbpf")
     connections = {"": main}
     for record in parse(_substitute(file.read_text(), variables)):

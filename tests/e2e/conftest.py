@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import pytest
 
-UNSIGNED = {"allow_unsigned_extensions": "true"}
+from official import CONFIG
 
 
 class Database:
@@ -46,7 +46,7 @@ class Database:
 @pytest.fixture
 def db() -> Iterator[Database]:
     """A database in memory."""
-    with duckdb.connect(config=UNSIGNED) as connection:
+    with duckdb.connect(config=CONFIG) as connection:
         connection.execute("LOAD duckbpf")
         yield Database(connection)
 
@@ -57,7 +57,7 @@ def file_db(tmp_path: Path) -> Iterator[Callable[..., Database]]:
     opened: list[duckdb.DuckDBPyConnection] = []
 
     def open_file(name: str = "test.duckdb", **config: str) -> Database:
-        connection = duckdb.connect(str(tmp_path / name), config={**UNSIGNED, **config})
+        connection = duckdb.connect(str(tmp_path / name), config={**CONFIG, **config})
         opened.append(connection)
         connection.execute("LOAD duckbpf")
         return Database(connection)

@@ -49,9 +49,7 @@ PROBES = {
         callers="13JoinHashTable|25GroupedAggregateHashTable|17RowIdDeduplicator|20TableFilterFunctions4Bind|_Function_handler",
     ),
     # Inlined in many places; each copy that stays below 1 MiB asks for the CPU's number.
-    "update_used_memory": Probe(
-        "sched_getcpu", callers=_ACCOUNTING, libc=True
-    ),
+    "update_used_memory": Probe("sched_getcpu", callers=_ACCOUNTING, libc=True),
 }
 
 

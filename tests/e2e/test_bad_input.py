@@ -10,7 +10,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-
 Bpf = Callable[..., Path]
 
 
@@ -161,15 +160,14 @@ def test_a_taken_hook_is_an_error_unless_it_is_to_be_replaced(db, gallery):
         db(f"CALL hook_attach('{gallery / 'unpin_drop_scanned.bpf.o'}')")
     assert db.attached() == ["default_load", "default_unpin"]
 
-    ((name, _, hooks, displaced),) = db(
-        f"CALL hook_attach('{gallery / 'unpin_drop_scanned.bpf.o'}', replace := true)"
-    )
+    ((name, _, hooks, displaced),) = db(f"CALL hook_attach('{gallery / 'unpin_drop_scanned.bpf.o'}', replace := true)")
     assert (name, hooks, displaced) == ("unpin_drop_scanned", ["unpin"], ["default_unpin"])
     assert db.attached() == ["default_load", "unpin_drop_scanned"]
 
 
 @pytest.mark.parametrize(
-    "arguments", ["NULL", "''", "'a', 'b'", "", "42 + NULL", "'a.bpf.o', replace := NULL", "'a.bpf.o', replaces := true"]
+    "arguments",
+    ["NULL", "''", "'a', 'b'", "", "42 + NULL", "'a.bpf.o', replace := NULL", "'a.bpf.o', replaces := true"],
 )
 def test_bad_arguments_are_errors(db, arguments):
     with pytest.raises(duckdb.Error):
@@ -198,7 +196,7 @@ def test_a_file_that_changes_between_sets_is_read_anew(db, gallery, tmp_path):
 
 
 def test_paths_with_spaces_commas_and_quotes(db, gallery, tmp_path, monkeypatch):
-    odd = tmp_path / "it's a, \"b\" folder"
+    odd = tmp_path / 'it\'s a, "b" folder'
     odd.mkdir()
     (odd / "p q.bpf.o").write_bytes((gallery / "default_unpin.bpf.o").read_bytes())
     quoted = '"' + str(odd / "p q.bpf.o").replace('"', '""') + '"'
@@ -208,5 +206,3 @@ def test_paths_with_spaces_commas_and_quotes(db, gallery, tmp_path, monkeypatch)
     db("SET hook_program = 'p q.bpf.o'")
     assert db.attached() == ["p q"]
     assert db("SELECT path FROM hook_programs()") == [(str(odd / "p q.bpf.o"),)]
-
-

@@ -2,10 +2,12 @@
 
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
 import pytest
+
 from live import Variables
 
 ROWS = 4_000_000
@@ -329,11 +331,11 @@ def test_another_hash_moves_groups_to_other_partitions(file_db, gallery, program
         return db("SELECT k, count(*) FROM t GROUP BY k")
 
     def neighbours_kept(rows: list[tuple[int, int]]) -> float:
-        pairs = set(zip(rows, rows[1:]))
+        pairs = set(pairwise(rows))
         return len(pairs & stock_pairs) / len(stock_pairs)
 
     stock = groups()
-    stock_pairs = set(zip(stock, stock[1:]))
+    stock_pairs = set(pairwise(stock))
     assert neighbours_kept(groups()) > 0.99
     for program, kept in (
         (gallery / "default_hash.bpf.o", True),
@@ -359,13 +361,14 @@ def test_class_zero_is_stock(table, gallery):
     assert point["applied"] == point["calls"] > 0 and point["refused"] == 0
 
 
-FAVOUR = """
+SHARE = """
 __u64 worker;
 __u64 both;
 
-SEC("duckdb/schedule_task") __u64 favour(struct duckbpf_schedule_task_ctx *ctx)
+SEC("duckdb/schedule_task") __u64 place(struct duckbpf_schedule_task_ctx *ctx)
 {
-    return DUCKBPF_SCHEDULE(ctx->pool, ctx->origin.connection_id %% 2 == %d ? 1 : 7);
+    __u64 favoured = ctx->origin.connection_id %% 2 == %d;
+    return %s;
 }
 
 /* Tasks of the one worker come in slices, so that it picks often. */
@@ -375,7 +378,7 @@ SEC("duckdb/execute_forever") __u64 slice(struct duckbpf_execute_forever_ctx *ct
         return 0;
     worker = ctx->origin.thread_index;
     both = ctx->active_queries >= 2;
-    return DUCKBPF_DECIDED | DUCKBPF_EXECUTE_PARTIAL;
+    return DUCKBPF_DECIDED | DUCKBPF_EXECUTE_PARTIAL%s;
 }
 
 /* What the worker did while both queries ran: of even connections it is applied, of odd ones refused. */
@@ -386,41 +389,88 @@ SEC("duckdb/unpin") __u64 tell(struct duckbpf_unpin_ctx *ctx)
     return ctx->origin.connection_id %% 2 ? 1ULL << 63 : DUCKBPF_UNPIN_QUEUE;
 }
 """
+BY_CLASS = "DUCKBPF_SCHEDULE(ctx->pool, favoured ? 1 : 7)"
+BY_POOL = "DUCKBPF_SCHEDULE(favoured ? DUCKBPF_POOL_ASYNC : ctx->pool, 0)"
 
 
-def test_the_lower_class_runs_first_and_nobody_starves(table, bpf):
-    db = table(threads="2")
-    clients = [db.connection.cursor(), db.connection.cursor()]
-    query = "SELECT k % 100 AS key, sum(sqrt(v)) AS a, sum(sqrt(w)) AS b FROM t GROUP BY key ORDER BY key"
-    groups = len(db(query))
+class Shares:
+    """Two clients with equal queries, and one worker that helps both: whose work does it do?"""
 
-    def work_of_the_worker(favoured: int) -> tuple[int, int]:
-        """What it did for connections with even ids, and for those with odd ones."""
-        db.set(bpf(FAVOUR % favoured, f"favour_{favoured}"))
-        before = db.point("unpin")
+    QUERY = "SELECT k % 100 AS key, sum(sqrt(v)) AS a, sum(sqrt(w)) AS b FROM t GROUP BY key ORDER BY key"
+    ROUNDS = 6
+
+    def __init__(self, db) -> None:
+        self.db = db
+        self.clients = [db.connection.cursor(), db.connection.cursor()]
+        self.groups = len(db(self.QUERY))
+
+    def measure(self, program: Path) -> tuple[int, int]:
+        """What the worker did for the connection with an even id, and for the other one, while both were busy."""
+        self.db.set(program)
+        before = self.db.point("unpin")
         lengths: list[int] = []
         barrier = threading.Barrier(2)
 
         def run(connection: duckdb.DuckDBPyConnection) -> None:
-            for _ in range(6):
+            for _ in range(self.ROUNDS):
                 barrier.wait(120)
-                lengths.append(len(connection.execute(query).fetchall()))
+                lengths.append(len(connection.execute(self.QUERY).fetchall()))
 
-        threads = [threading.Thread(target=run, args=(connection,)) for connection in clients]
+        threads = [threading.Thread(target=run, args=(connection,)) for connection in self.clients]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(240)
-        assert lengths == [groups] * 12
-        after = db.point("unpin")
+        assert lengths == [self.groups] * 2 * self.ROUNDS, "a query starved"
+        after = self.db.point("unpin")
         odd = after["refusals"].get("unknown_bits", 0) - before["refusals"].get("unknown_bits", 0)
         return after["applied"] - before["applied"], odd
 
-    even_first = work_of_the_worker(0)
-    odd_first = work_of_the_worker(1)
-    print(f"work for even and odd connections: {even_first} favouring even ones, {odd_first} favouring odd ones")
-    assert even_first[0] > 2 * even_first[1] > 0
-    assert odd_first[1] > 2 * odd_first[0] > 0
+
+def test_the_lower_class_runs_first_and_nobody_starves(table, bpf):
+    shares = Shares(table(threads="2"))
+    even = shares.measure(bpf(SHARE % (0, BY_CLASS, ""), "even"))
+    odd = shares.measure(bpf(SHARE % (1, BY_CLASS, ""), "odd"))
+    print(f"work for even and odd connections: {even} favouring even ones, {odd} favouring odd ones")
+    assert even[0] > 2 * even[1] > 0
+    assert odd[1] > 2 * odd[0] > 0
+
+
+def test_a_worker_looks_into_the_async_queue_first(table, bpf):
+    db = table(threads="2", async_threads="1")
+    shares = Shares(db)
+    regular_first = shares.measure(bpf(SHARE % (0, BY_POOL, ""), "regular_first"))
+    async_first = shares.measure(bpf(SHARE % (0, BY_POOL, " | DUCKBPF_EXECUTE_ASYNC_FIRST"), "async_first"))
+    print(f"work for the async and the regular queue: {regular_first} regular first, {async_first} async first")
+    assert async_first[0] * regular_first[1] > 2 * regular_first[0] * async_first[1]
+
+
+TO_ASYNC = """
+SEC("duckdb/schedule_task") __u64 place(struct duckbpf_schedule_task_ctx *ctx)
+{
+    return DUCKBPF_SCHEDULE(%s, 0);
+}
+
+SEC("duckdb/execute_forever") __u64 tell(struct duckbpf_execute_forever_ctx *ctx)
+{
+    return ctx->site == DUCKBPF_SITE_WORKER && ctx->pool == DUCKBPF_POOL_ASYNC ? DUCKBPF_DECIDED : 0;
+}
+"""
+
+
+def test_tasks_go_to_the_async_pool(table, bpf):
+    db = table(threads="2")
+    expected = sorted(db(AGGREGATE))
+
+    def async_steps(pool: str) -> int:
+        db.set(bpf(TO_ASYNC % pool, pool.replace(">", "").replace("-", "_")))
+        before = db.point("execute_forever")["applied"]
+        for _ in range(5):
+            assert sorted(db(AGGREGATE)) == expected
+        return db.point("execute_forever")["applied"] - before
+
+    assert async_steps("ctx->pool") == 0
+    assert async_steps("DUCKBPF_POOL_ASYNC") > 0
 
 
 # --- all -----------------------------------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
-import outside
 import pytest
-from live import Variables
 
-ROOT = Path(__file__).resolve().parents[2]
+import outside
+from live import Variables
+from official import CONFIG, ROOT
+
 QUERIES = sorted((ROOT / "tpch" / "queries").glob("q*.sql"))
 DEFAULTS = ["schedule_task", "execute_forever", "load", "update_used_memory", "allocate_new_block", "unpin"]
 COUNTED = [hook for hook in DEFAULTS if hook != "update_used_memory"]
@@ -36,9 +37,7 @@ def counted(tpch, tmp_path) -> list[Counter[str]]:
 
 def hooked(tpch: Path) -> duckdb.DuckDBPyConnection:
     """As the traced process: the same queries find the same blocks in memory."""
-    connection = duckdb.connect(
-        str(tpch), read_only=True, config={**outside.CONFIG, "allow_unsigned_extensions": "true"}
-    )
+    connection = duckdb.connect(str(tpch), read_only=True, config={**outside.CONFIG, **CONFIG})
     connection.execute("LOAD duckbpf")
     return connection
 
@@ -61,9 +60,7 @@ def per_query(connection: duckdb.DuckDBPyConnection) -> list[Counter[str]]:
 
 
 def only(counts: list[Counter[str]], hooks: list[str]) -> dict[str, dict[str, int]]:
-    return {
-        query.stem: {hook: counter[hook] for hook in hooks} for query, counter in zip(QUERIES, counts, strict=True)
-    }
+    return {query.stem: {hook: counter[hook] for hook in hooks} for query, counter in zip(QUERIES, counts, strict=True)}
 
 
 def test_calls_are_those_counted_from_outside(counted, tpch, gallery):

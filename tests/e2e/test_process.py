@@ -9,9 +9,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
-import sandbox
 
-UNSIGNED = {"allow_unsigned_extensions": "true"}
+import sandbox
+from official import CONFIG, EXTENSION
 
 
 def works(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -19,7 +19,7 @@ def works(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def test_memfd_create_denied(gallery):
-    connection = duckdb.connect(config={**UNSIGNED, "threads": "2"})
+    connection = duckdb.connect(config={**CONFIG, "threads": "2"})
     sandbox.deny(sandbox.MEMFD_CREATE)
     try:
         connection.execute("LOAD duckbpf")
@@ -30,7 +30,7 @@ def test_memfd_create_denied(gallery):
 
 
 def test_mprotect_denied_before_load():
-    connection = duckdb.connect(config={**UNSIGNED, "threads": "2"})
+    connection = duckdb.connect(config={**CONFIG, "threads": "2"})
     assert works(connection)  # the threads exist; new ones need mprotect for their guard pages
     sandbox.deny(sandbox.MPROTECT)
     with pytest.raises(duckdb.Error):
@@ -58,7 +58,7 @@ def test_mprotect_denied_after_load(db, gallery):
 def test_write_then_execute_denied(gallery):
     if not sandbox.deny_write_then_execute():
         pytest.skip("PR_SET_MDWE needs Linux 6.3")
-    connection = duckdb.connect(config=UNSIGNED)
+    connection = duckdb.connect(config=CONFIG)
     connection.execute("LOAD duckbpf")
     try:
         connection.execute(f"SET hook_program = '{gallery / 'default_unpin.bpf.o'}'")
@@ -68,14 +68,13 @@ def test_write_then_execute_denied(gallery):
 
 
 def test_a_second_runtime_is_refused(gallery, tmp_path):
-    first = duckdb.connect(config=UNSIGNED)
+    first = duckdb.connect(config=CONFIG)
     first.execute("LOAD duckbpf")
     first.execute(f"SET hook_program = '{gallery / 'default_unpin.bpf.o'}'")
-    installed = Path.home() / ".duckdb/extensions/v2.0.0/linux_amd64/duckbpf.duckdb_extension"
-    copy = shutil.copy(installed, tmp_path / "duckbpf.duckdb_extension")
+    copy = shutil.copy(EXTENSION, tmp_path / "duckbpf.duckdb_extension")
 
-    second = duckdb.connect(config=UNSIGNED)
-    with pytest.raises(duckdb.Error, match="runtime|already"):
+    second = duckdb.connect(config=CONFIG)
+    with pytest.raises(duckdb.Error, match=r"runtime|already"):
         second.execute(f"LOAD '{copy}'")
     assert works(second)
     assert first.execute("SELECT name FROM hook_programs()").fetchall() == [("default_unpin",)]
@@ -83,7 +82,7 @@ def test_a_second_runtime_is_refused(gallery, tmp_path):
 
 
 def test_two_databases_steer_one_set(db, gallery):
-    other = duckdb.connect(config=UNSIGNED)
+    other = duckdb.connect(config=CONFIG)
     other.execute("LOAD duckbpf")
     other.execute(f"SET hook_program = '{gallery / 'default_unpin.bpf.o'}'")
     assert db.attached() == ["default_unpin"]
@@ -102,7 +101,7 @@ def test_load_again_is_nothing_new(db, gallery):
 
 def test_databases_come_and_go(gallery):
     for _ in range(20):
-        with duckdb.connect(config=UNSIGNED) as connection:
+        with duckdb.connect(config=CONFIG) as connection:
             connection.execute("LOAD duckbpf")
             connection.execute(f"SET hook_program = '{gallery / 'default_unpin.bpf.o'}'")
             assert works(connection)
@@ -114,7 +113,7 @@ def test_pyarrow_and_pandas_before_load(gallery):
 
     frame = pandas.DataFrame({"k": [index % 7 for index in range(70_000)]})
     table = pyarrow.table({"k": list(range(7)), "name": list("abcdefg")})
-    connection = duckdb.connect(config=UNSIGNED)
+    connection = duckdb.connect(config=CONFIG)
     sql = "SELECT name, count(*) AS n FROM frame JOIN arrow USING (k) GROUP BY name ORDER BY name"
     connection.register("frame", frame)
     connection.register("arrow", table)
@@ -126,7 +125,7 @@ def test_pyarrow_and_pandas_before_load(gallery):
 
 
 def test_a_fork_is_detached(gallery):
-    connection = duckdb.connect(config={**UNSIGNED, "threads": "1"})
+    connection = duckdb.connect(config={**CONFIG, "threads": "1"})
     connection.execute("LOAD duckbpf")
     connection.execute(f"SET hook_program = '{gallery / 'default_allocate_new_block.bpf.o'}'")
     calls = "SELECT calls FROM hook_points() WHERE hook = 'allocate_new_block'"
@@ -164,7 +163,7 @@ def test_a_debugger_attached(gallery, tmp_path):
     script.write_text(
         textwrap.dedent(f"""
         import duckdb
-        con = duckdb.connect(config={UNSIGNED!r})
+        con = duckdb.connect(config={CONFIG!r})
         con.execute("LOAD duckbpf")
         con.execute("SET hook_program = '{gallery / "default_unpin.bpf.o"}'")
         print("debugged:", con.execute("SELECT sum(i) FROM range(100000) t(i)").fetchone())

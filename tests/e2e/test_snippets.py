@@ -9,13 +9,18 @@ from pathlib import Path
 import duckdb
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from official import CONFIG, ROOT
+
 PAGES = [
     page
     for page in (ROOT / "README.md", ROOT / "python" / "README.md", ROOT / "docs" / "src" / "use.md")
     if page.exists()
 ]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def with_blocks(language: str) -> list[Path]:
+    return [page for page in PAGES if blocks(page, language)]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -32,23 +37,21 @@ def folder(tmp_path, gallery, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", with_blocks("sql"), ids=lambda page: str(page.relative_to(ROOT)))
 def test_sql(page, folder):
-    snippets = blocks(page, "sql")
-    if not snippets:
-        pytest.skip(f"{page.name} has no SQL")
-    with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as connection:
-        for snippet in snippets:
+    with duckdb.connect(config=CONFIG) as connection:
+        for snippet in blocks(page, "sql"):
             for statement in connection.extract_statements(snippet):
                 connection.execute(statement).fetchall()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", with_blocks("python"), ids=lambda page: str(page.relative_to(ROOT)))
 def test_python(page, folder):
-    snippets = blocks(page, "python")
-    if not snippets:
-        pytest.skip(f"{page.name} has no Python")
     ended = subprocess.run(
-        [sys.executable, "-c", "\n".join(["import duckdb", *snippets])], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", "\n".join(["import duckdb", *blocks(page, "python")])],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr

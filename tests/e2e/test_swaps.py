@@ -9,7 +9,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-UNSIGNED = {"allow_unsigned_extensions": "true"}
+from official import CONFIG
+
 SWAPS = 10_000
 
 QUERIES = [
@@ -67,7 +68,7 @@ class Clients:
             try:
                 right = connection.execute(QUERIES[number]).fetchall() == self.answers[number]
                 problem = None if right else "wrong result"
-            except Exception as error:  # noqa: BLE001 - whatever it was, the test reports it
+            except Exception as error:
                 problem = str(error)
             with self._lock:
                 self.done += 1
@@ -85,7 +86,7 @@ def mappings() -> int:
 
 
 def test_swaps_under_load_lose_nothing(data, gallery):
-    connection = duckdb.connect(str(data), config={**UNSIGNED, "threads": "2"})
+    connection = duckdb.connect(str(data), config={**CONFIG, "threads": "2"})
     connection.execute("LOAD duckbpf")
     swapper = connection.cursor()
     sets = [
@@ -123,7 +124,7 @@ def test_swaps_under_load_lose_nothing(data, gallery):
 
 def test_two_hashes_in_a_tight_loop(data, gallery):
     """Joins, aggregations, windows and spilling queries, while the hash under them changes all the time."""
-    connection = duckdb.connect(str(data), config={**UNSIGNED, "threads": "4", "memory_limit": "60MB"})
+    connection = duckdb.connect(str(data), config={**CONFIG, "threads": "4", "memory_limit": "60MB"})
     connection.execute("LOAD duckbpf")
     swapper = connection.cursor()
     hashes = [gallery / "hash_wy.bpf.o", gallery / "default_hash.bpf.o"]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from official import EXTENSION, ROOT
+
 OTHER_PYTHON = ROOT / "target" / "venv-other" / "bin" / "python"
 SCRIPT = """
 import duckdb
@@ -25,7 +26,7 @@ print("works:", con.execute("SELECT sum(i) FROM range(100000) t(i)").fetchone())
 
 @pytest.fixture
 def script() -> str:
-    return SCRIPT % (ROOT / "target" / "extension" / "duckbpf.duckdb_extension")
+    return SCRIPT % EXTENSION
 
 
 def test_another_version(script):

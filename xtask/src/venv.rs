@@ -10,7 +10,8 @@ use std::process::Command;
 /// The DuckDB that everything here is about.
 pub const DUCKDB: &str = "duckdb==2.0.0";
 
-const PACKAGES: &[&str] = &[DUCKDB, "numpy>=2", "pandas>=2.2", "pyarrow>=18", "pytest>=8", "pytest-timeout>=2.3"];
+const PACKAGES: &[&str] =
+    &[DUCKDB, "numpy>=2", "pandas>=2.2", "pyarrow>=18", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.14"];
 
 /// A Python environment that exists and holds its packages.
 pub struct Venv {

@@ -12,8 +12,8 @@ one. Programs are named by their file, ``unpin_drop_scanned`` for ``unpin_drop_s
 """
 
 from duckbpf._errors import Error, ExtensionMissing, LoadError, ProgramError, ProgramMissing
-from duckbpf._hooks import Attached, Hooks, Point, Program, Verified, attached, connect, load
 from duckbpf._files import gallery
+from duckbpf._hooks import Attached, Hooks, Point, Program, Verified, attached, connect, load
 
 __all__ = [
     "Attached",

@@ -165,9 +165,7 @@ class Hooks:
         cursor = self._execute(sql)
         names = [column[0] for column in cursor.description]
         wanted = {field.name: names.index(field.name.rstrip("_")) for field in fields(kind)}
-        return [
-            kind(**{field: row[index] for field, index in wanted.items()}) for row in cursor.fetchall()
-        ]
+        return [kind(**{field: row[index] for field, index in wanted.items()}) for row in cursor.fetchall()]
 
     def _execute(self, sql: str) -> duckdb.DuckDBPyConnection:
         cursor = self._connection.cursor()
@@ -212,9 +210,7 @@ def connect(
 
 
 @contextmanager
-def attached(
-    connection: duckdb.DuckDBPyConnection, *programs: Source, replace: bool = False
-) -> Iterator[Hooks]:
+def attached(connection: duckdb.DuckDBPyConnection, *programs: Source, replace: bool = False) -> Iterator[Hooks]:
     """Loads the extension where needed and attaches programs for the length of a ``with`` block.
 
     >>> with duckbpf.attached(con, "unpin_drop_scanned"):

@@ -1,0 +1,20 @@
+"""How tests open the official wheel so that a bare `LOAD duckbpf` finds the extension of this checkout, whatever else is
+installed on the machine."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EXTENSION = ROOT / "target" / "extension" / "duckbpf.duckdb_extension"
+_INSTALLED = ROOT / "target" / "extension" / "installed"
+
+CONFIG = {"allow_unsigned_extensions": "true", "extension_directory": str(_INSTALLED)}
+
+
+def install() -> None:
+    """Puts the extension where `CONFIG` has DuckDB look for it."""
+    link = _INSTALLED / "v2.0.0" / "linux_amd64" / EXTENSION.name
+    if not EXTENSION.is_file():
+        raise FileNotFoundError(f"{EXTENSION} was not built: cargo xtask extension")
+    if not link.is_symlink():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(EXTENSION)
