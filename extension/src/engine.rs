@@ -15,7 +15,7 @@ pub fn start() -> Result<()> {
     // Two databases may load the extension at the same time. A failure leaves nothing behind, so the next LOAD may try.
     let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     if RUNTIME.get().is_none() {
-        let _ = RUNTIME.set(graft()?);
+        let _ = RUNTIME.set(start_once()?);
     }
     Ok(())
 }
@@ -34,7 +34,7 @@ pub fn carrier(runtime: &Runtime) -> &'static str {
     }
 }
 
-fn graft() -> Result<&'static Runtime> {
+fn start_once() -> Result<&'static Runtime> {
     if GRAFT.is_empty() {
         return Err(Error::invalid_input(
             "this build of the extension carries no graft; build it with `cargo xtask extension`",
