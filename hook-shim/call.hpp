@@ -104,6 +104,28 @@ private:
 	const uint64_t number;
 };
 
+//! Times every 64th of a thread's calls while sampling is on
+class Sample {
+public:
+	Sample(ThreadState &thread, Counters &counters) : counters(counters) {
+		if (__builtin_expect(sampling.load(std::memory_order_relaxed), 0) && (++thread.tick & 63) == 0) {
+			begin = NowNs();
+		}
+	}
+	~Sample() {
+		if (__builtin_expect(begin != 0, 0)) {
+			counters.timed_ns.Add(NowNs() - begin);
+			counters.timed_calls.Add(1);
+		}
+	}
+	Sample(const Sample &) = delete;
+	Sample &operator=(const Sample &) = delete;
+
+private:
+	Counters &counters;
+	uint64_t begin = 0;
+};
+
 //! One call of the program of a hook. Has() is false when there is none: then everything is stock.
 class ProgramCall {
 public:
@@ -123,12 +145,8 @@ public:
 		auto &counters = thread.counters[hook];
 		counters.calls.Add(1);
 		uint64_t decision;
-		if (__builtin_expect(sampling.load(std::memory_order_relaxed), 0) && (++thread.tick & 63) == 0) {
-			const auto begin = NowNs();
-			decision = program->entry(&ctx);
-			counters.timed_ns.Add(NowNs() - begin);
-			counters.timed_calls.Add(1);
-		} else {
+		{
+			const Sample sample(thread, counters);
 			decision = program->entry(&ctx);
 		}
 		if (__builtin_expect(thread.helper_failed, 0)) {

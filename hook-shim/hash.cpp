@@ -205,7 +205,11 @@ private:
 		batch.layout = KEY::layout;
 		batch.type = KEY::type;
 		batch.len = KEY::len;
-		program.hash_batch(&batch);
+		{
+			auto &thread = Thread();
+			const Sample sample(thread, thread.counters[DUCKBPF_HOOK_HASH]);
+			program.hash_batch(&batch);
+		}
 		if (!mixed) {
 			for (idx_t i = 0; i < n; i++) {
 				out[i] = MurmurHash64(out[i]);
