@@ -15,6 +15,7 @@ pub mod units;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The folders that a build reads and writes.
@@ -45,6 +46,7 @@ impl Layout {
 
 /// Builds `graft/duckbpf-graft.so` and its `manifest.json`. Nothing that is up to date is built again.
 pub fn build_graft(layout: &Layout) -> Result<link::Manifest> {
+    let _only_one = lock(&layout.work)?;
     let trees = sources::Trees::unpack(layout)?;
     let series = series::Series::read(&layout.patches())?;
     let patched = series.apply(&trees)?;
@@ -54,6 +56,18 @@ pub fn build_graft(layout: &Layout) -> Result<link::Manifest> {
     let shim = units::shim(&layout.shim())?;
     let objects = compile::Compiler::find(layout, &trees.hooked, &series.hash)?.compile(&units, &shim)?;
     link::link(layout, &series.hash, &units, &objects, &added, &state)
+}
+
+/// Two builds at once would write the same files: the second waits for the first.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(".lock");
+    let attempt = || {
+        std::fs::create_dir_all(folder)?;
+        let file = File::create(&path)?;
+        file.lock()?;
+        Ok::<_, std::io::Error>(file)
+    };
+    attempt().with_context(|| format!("locking {}", path.display()))
 }
 
 /// Lower-case hexadecimal SHA-256.
