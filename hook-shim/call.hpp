@@ -63,7 +63,7 @@ uint64_t NowNs();
 extern std::atomic<const duckbpf_set *> published;
 extern std::atomic<bool> sampling;
 //! membarrier is missing: readers fence themselves
-extern bool readers_fence;
+extern std::atomic<bool> readers_fence;
 
 //! Being inside a program, on this thread. Entered() is false when the thread is inside one already.
 class Epoch {
@@ -76,7 +76,7 @@ public:
 		// load see the new set. The signal fence keeps the compiler from exchanging them.
 		thread.epoch.store(number + 1, std::memory_order_relaxed);
 		std::atomic_signal_fence(std::memory_order_seq_cst);
-		if (__builtin_expect(readers_fence, 0)) {
+		if (__builtin_expect(readers_fence.load(std::memory_order_relaxed), 0)) {
 			std::atomic_thread_fence(std::memory_order_seq_cst);
 		}
 	}

@@ -11,8 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <mutex>
 #include <new>
+#include <thread>
 
 #ifndef DUCKBPF_CARRIER
 #define DUCKBPF_CARRIER DUCKBPF_CARRIER_GRAFT
@@ -29,7 +31,7 @@ namespace duckbpf {
 std::atomic<const duckbpf_program *> gate[DUCKBPF_HOOK_COUNT];
 std::atomic<const duckbpf_set *> published;
 std::atomic<bool> sampling;
-bool readers_fence = false;
+std::atomic<bool> readers_fence {false};
 
 namespace {
 
@@ -114,7 +116,7 @@ void DetachChild() {
 void Prepare() {
 	static std::once_flag once;
 	std::call_once(once, [] {
-		readers_fence = Membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) != 0;
+		readers_fence.store(Membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) != 0, std::memory_order_relaxed);
 		pthread_atfork(nullptr, nullptr, DetachChild);
 	});
 }
@@ -144,12 +146,24 @@ int Publish(const duckbpf_set *set) {
 	return DUCKBPF_OK;
 }
 
+//! A full barrier on every thread of the process that runs; others pass one when they are scheduled
+void BarrierEverywhere() {
+	if (!readers_fence.load(std::memory_order_relaxed)) {
+		if (Membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0) {
+			return;
+		}
+		// It was there and is denied now, by a seccomp filter: from here on readers fence themselves. Those that stored
+		// their epoch without a fence just before are seen once their store buffers drained, which takes nanoseconds.
+		readers_fence.store(true, std::memory_order_seq_cst);
+		std::this_thread::sleep_for(std::chrono::milliseconds(20));
+	}
+	std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
 //! Waits until no thread is inside a program that it took from an older set. The barrier splits every thread's life in two:
 //! who set its epoch before it is seen odd here and waited for; who sets it later loads the new set.
 void Synchronize() {
-	if (readers_fence || Membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0) {
-		std::atomic_thread_fence(std::memory_order_seq_cst);
-	}
+	BarrierEverywhere();
 	auto own = current;
 	for (auto state = threads.load(std::memory_order_acquire); state; state = state->next) {
 		const auto seen = state->epoch.load(std::memory_order_acquire);

@@ -24,6 +24,7 @@ _RETURN = 0x06  # BPF_RET | BPF_K
 #: Numbers of x86-64.
 MPROTECT = 10
 MEMFD_CREATE = 319
+MEMBARRIER = 324
 
 
 class _Program(ctypes.Structure):

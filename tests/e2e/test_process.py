@@ -55,6 +55,21 @@ def test_mprotect_denied_after_load(db, gallery):
     assert db.attached() == []
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_membarrier_denied(gallery, when):
+    connection = duckdb.connect(config=CONFIG)
+    if when == "before":
+        sandbox.deny(sandbox.MEMBARRIER)
+    connection.execute("LOAD duckbpf")
+    connection.execute(f"SET hook_program = '{gallery / 'default_unpin.bpf.o'}'")
+    if when == "after":
+        sandbox.deny(sandbox.MEMBARRIER)
+    for _ in range(50):
+        connection.execute(f"SET hook_program = '{gallery / 'default_load.bpf.o'}, {gallery / 'default_hash.bpf.o'}'")
+        assert works(connection)
+    assert connection.execute("SELECT count(*) FROM hook_programs()").fetchone() == (2,)
+
+
 def test_write_then_execute_denied(gallery):
     if not sandbox.deny_write_then_execute():
         pytest.skip("PR_SET_MDWE needs Linux 6.3")
