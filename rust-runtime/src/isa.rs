@@ -20,9 +20,14 @@ pub struct Insn {
 
 pub const SLOT: usize = 8;
 
-/// `LDDW` whose value is the address of a byte of the object's memory: `imm` is the region, the next slot's `imm` the offset.
-/// Only the loader writes it.
+/// `LDDW` whose value is a map: `imm` is its place in `Object.maps`. Only the loader writes this and the following.
+pub const LDDW_MAP: u8 = 1;
+/// `LDDW` whose value is the address of a byte of a map's only value, the object's memory: `imm` is the place in `Object.maps`,
+/// which is the region's, the next slot's `imm` the offset.
 pub const LDDW_MEMORY: u8 = 2;
+/// `LDDW` whose value is a function of the same program; `imm` counts slots from the next instruction, as in a call: from the
+/// second half of this one.
+pub const LDDW_FUNCTION: u8 = 4;
 /// A call of a function of the same program; `imm` counts slots from the next instruction.
 pub const CALL_LOCAL: u8 = 1;
 pub const CALL: u8 = 0x85;
@@ -181,6 +186,16 @@ pub enum Op {
         region: u32,
         offset: i32,
     },
+    /// dst = a map of the object. Takes two slots.
+    Map {
+        dst: Reg,
+        map: u32,
+    },
+    /// dst = a function of the program, for a callback; counts slots from this instruction's second half. Takes two slots.
+    Function {
+        dst: Reg,
+        off: i32,
+    },
     Load {
         size: Size,
         signed: bool,
@@ -246,7 +261,10 @@ pub enum DecodeError {
 impl Op {
     /// Slots that the instruction takes.
     pub fn slots(self) -> usize {
-        if matches!(self, Op::Const { .. } | Op::Address { .. }) { 2 } else { 1 }
+        match self {
+            Op::Const { .. } | Op::Address { .. } | Op::Map { .. } | Op::Function { .. } => 2,
+            _ => 1,
+        }
     }
 
     /// Where it may go other than to the next instruction, relative to that. Calls come back and are not jumps.
@@ -293,6 +311,8 @@ impl Op {
             | Op::Order { dst, .. }
             | Op::Const { dst, .. }
             | Op::Address { dst, .. }
+            | Op::Map { dst, .. }
+            | Op::Function { dst, .. }
             | Op::Load { dst, .. } => Some(dst),
             Op::Atomic { op: Atomic::CmpXchg, .. } | Op::Helper { .. } | Op::Local { .. } => Some(0),
             Op::Atomic { fetch: true, src, .. } => Some(src),
@@ -332,6 +352,14 @@ fn decode_lddw(insns: &[Insn], pc: usize) -> Result<Op, DecodeError> {
     reserved(insn.off == 0 && next.dst == 0 && next.src == 0 && next.off == 0)?;
     match insn.src {
         0 => Ok(Op::Const { dst: insn.dst, value: u64::from(insn.imm as u32) | u64::from(next.imm as u32) << 32 }),
+        LDDW_MAP => {
+            reserved(next.imm == 0)?;
+            Ok(Op::Map { dst: insn.dst, map: insn.imm as u32 })
+        }
+        LDDW_FUNCTION => {
+            reserved(next.imm == 0)?;
+            Ok(Op::Function { dst: insn.dst, off: insn.imm })
+        }
         LDDW_MEMORY => Ok(Op::Address { dst: insn.dst, region: insn.imm as u32, offset: next.imm }),
         _ => Err(DecodeError::Reserved),
     }

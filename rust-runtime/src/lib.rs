@@ -13,6 +13,7 @@ mod hook;
 mod hooks;
 mod isa;
 mod jit;
+mod maps;
 mod object;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

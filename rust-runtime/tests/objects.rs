@@ -111,8 +111,20 @@ fn sections_and_programs() {
         "second program for the hook load",
         "one is the first"
     );
-    let map = "struct { int (*type)[1]; } m SEC(\".maps\");\n".to_owned() + &f("duckdb/load", "f");
-    assert_says!(refused("map", &map), "section .maps", "maps come in a later version");
+    for (declaration, what) in [
+        ("int m", "a map is declared by a struct"),
+        ("struct { int (*type)[4]; } m", "map type 4 is not supported"),
+        ("struct { int (*type)[1]; int (*max_entries)[1]; } m", "a hash has from 1 to 512 bytes, not 0"),
+        ("struct { int (*type)[2]; int (*key_size)[4]; int (*value_size)[8]; } m", "max_entries must not be 0"),
+        ("struct { int (*type)[2]; int (*wrong)[4]; } m", "the unknown member wrong"),
+        ("struct { int (*type)[2]; int max_entries; } m", "use __uint(max_entries, n)"),
+        ("struct { int (*max_entries)[2]; } m", "it has no type"),
+        ("struct { int (*type)[27]; int (*max_entries)[5000]; } m", "a power of two"),
+        ("struct { int (*type)[12]; int (*max_entries)[2]; } m", "what its maps are"),
+    ] {
+        let map = format!("{declaration} SEC(\".maps\");\n") + &f("duckdb/load", "f");
+        assert_says!(refused("map", &map), "section .maps", "the map m cannot be", what);
+    }
     let huge = "char huge[1ull << 40];\n".to_owned() + &f("duckdb/load", "f");
     assert_says!(refused("huge", &huge), "section .bss", "16777216 bytes");
     let pointer = "static int x; int *const volatile p = &x;\n".to_owned() + &f("duckdb/load", "f");

@@ -115,6 +115,8 @@ impl fmt::Display for Op {
             }
             Op::Const { dst, value } => write!(f, "r{dst} = {} ll", Hex(value as i64)),
             Op::Address { dst, region, offset } => write!(f, "r{dst} = memory[{region}][{offset:#x}] ll"),
+            Op::Map { dst, map } => write!(f, "r{dst} = map[{map}] ll"),
+            Op::Function { dst, off } => write!(f, "r{dst} = function {} ll", Jump(off)),
             Op::Load { size, signed, dst, base, off } => {
                 write!(f, "r{dst} = *({} *)({})", size.type_name(signed), Place(base, off))
             }

@@ -144,6 +144,7 @@ impl Emitter<'_> {
                 let region = self.memory.regions().get(region as usize).ok_or("a region without memory")?;
                 constant(ops, x86(dst), (region.address as u64).wrapping_add_signed(offset.into()));
             }
+            Op::Map { .. } | Op::Function { .. } => return Err("maps and callbacks are not compiled yet".into()),
             Op::Load { size, signed, dst, base, off } => {
                 load(ops, size, signed, x86(dst), x86(base), i32::from(off));
             }
@@ -436,7 +437,7 @@ pub fn reads(op: Op) -> u16 {
         Op::Atomic { base, src, .. } => 1 << base | 1 << src,
         Op::Helper { .. } | Op::Local { .. } => 0b11_1110,
         Op::Exit => 1,
-        Op::Const { .. } | Op::Address { .. } | Op::Goto { .. } => 0,
+        Op::Const { .. } | Op::Address { .. } | Op::Map { .. } | Op::Function { .. } | Op::Goto { .. } => 0,
     }
 }
 

@@ -8,7 +8,11 @@ use object::{
 };
 
 use super::{
-    Fault, MAX_MEMORY, MAX_PARTS, MAX_SLOTS, Object, ObjectError, ProgramText, Region, lines::SectionLines, link,
+    Fault, MAX_MEMORY, MAX_PARTS, MAX_SLOTS, Object, ObjectError, ProgramText, Region, Variable,
+    btf::Btf,
+    lines::SectionLines,
+    link,
+    maps::{self, MapPlace},
 };
 use crate::{
     hook::Hook,
@@ -37,6 +41,8 @@ pub(super) enum Role {
     Text,
     /// Index among the object's regions.
     Memory(usize),
+    /// Declarations of maps.
+    Maps,
     Other,
 }
 
@@ -53,6 +59,7 @@ pub(super) struct Symbol {
     pub size: u64,
     pub is_section: bool,
     pub is_function: bool,
+    pub is_object: bool,
     pub is_global: bool,
 }
 
@@ -63,12 +70,26 @@ pub(super) struct Elf<'data> {
     pub regions: Vec<Region>,
     /// By section and slot: name and end.
     pub functions: BTreeMap<(usize, usize), (String, usize)>,
+    /// What `.maps` declares.
+    pub maps: Vec<MapPlace>,
     pub lines: SectionLines,
+    pub btf: Option<Btf>,
 }
 
 impl Elf<'_> {
     pub fn insns(&self, section: usize) -> impl ExactSizeIterator<Item = Insn> + '_ {
         self.sections[section].data.as_chunks::<SLOT>().0.iter().map(|bytes| Insn::from_bytes(*bytes))
+    }
+
+    /// The place in `Object.maps` of the map that a symbol of `.maps` stands for.
+    pub fn map_at(&self, symbol: &Symbol) -> Option<usize> {
+        self.map_from(symbol.section?, symbol.value)
+    }
+
+    /// The place in `Object.maps` of the map whose variable begins there.
+    pub fn map_from(&self, section: usize, offset: u64) -> Option<usize> {
+        let place = self.maps.iter().position(|place| place.section == section && place.start == offset)?;
+        Some(self.regions.len() + place)
     }
 }
 
@@ -79,6 +100,8 @@ pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
     check_abi(&elf, false)?;
     assign_roles(&mut elf)?;
     find_functions(&mut elf)?;
+    elf.maps = maps::places(&elf)?;
+    let maps = maps::read(&elf)?;
     let programs = link_programs(&elf)?;
     check_abi(&elf, true)?;
     refuse_pointers_in_data(&elf)?;
@@ -87,6 +110,8 @@ pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
         hash_types: constant(&elf, "hash_types")?.map(u64::from_le_bytes),
         hash_mixed: constant(&elf, "hash_mixed")?.map(u32::from_le_bytes),
         programs,
+        maps,
+        variables: variables(&elf),
         regions: elf.regions,
     })
 }
@@ -165,13 +190,16 @@ fn read_elf(bytes: &[u8]) -> Result<Elf<'_>, ObjectError> {
             size: symbol.st_size(LE),
             is_section: symbol.st_type() == elf::STT_SECTION,
             is_function: symbol.st_type() == elf::STT_FUNC,
+            is_object: symbol.st_type() == elf::STT_OBJECT,
             is_global: !symbol.is_local(),
         });
     }
     let data =
         |name: &str| sections.iter().find(|section| section.name == name).map_or(&[][..], |section| section.data);
     let lines = SectionLines::read(data(".BTF"), data(".BTF.ext"));
-    Ok(Elf { sections, symbols: read, regions: Vec::new(), functions: BTreeMap::new(), lines })
+    let btf = Btf::read(data(".BTF"));
+    let (regions, functions, maps) = (Vec::new(), BTreeMap::new(), Vec::new());
+    Ok(Elf { sections, symbols: read, regions, functions, maps, lines, btf })
 }
 
 /// A name, cut where it is absurd: many symbols may share one long string.
@@ -229,7 +257,7 @@ fn assign_roles(elf: &mut Elf<'_>) -> Result<(), ObjectError> {
                     return Err(at(Fault::TooManyInstructions));
                 }
             }
-            Role::Memory(_) if matches!(section.name.as_str(), ".maps" | "maps") => return Err(at(Fault::Maps)),
+            Role::Memory(_) if section.name == ".maps" => section.role = Role::Maps,
             Role::Memory(writable) => {
                 // The size of .bss is only a number in the file: it is bounded before anything is allocated.
                 let total = memory.checked_add(section.size).filter(|&total| total <= MAX_MEMORY);
@@ -242,7 +270,7 @@ fn assign_roles(elf: &mut Elf<'_>) -> Result<(), ObjectError> {
                     bytes: section.data.to_vec(),
                 });
             }
-            Role::Program(..) | Role::Other => {}
+            Role::Program(..) | Role::Maps | Role::Other => {}
         }
     }
     if elf.regions.len() > MAX_PARTS {
@@ -325,6 +353,29 @@ fn license(elf: &Elf<'_>) -> Result<Option<String>, ObjectError> {
         _ => Err(ObjectError::from(Fault::BadLicense).in_section(LICENSE_SECTION)),
     }
 }
+
+/// Named variables: a section's symbols, with their types where there are any.
+fn variables(elf: &Elf<'_>) -> Vec<Variable> {
+    let mut variables = Vec::new();
+    for (index, section) in elf.sections.iter().enumerate() {
+        let Role::Memory(region) = section.role else { continue };
+        let types = elf.btf.as_ref().map(|btf| btf.variables(&section.name)).unwrap_or_default();
+        let symbols = elf.symbols.iter().filter(|symbol| symbol.section == Some(index) && symbol.is_object);
+        for symbol in symbols {
+            let is_inside = symbol.value.checked_add(symbol.size).is_some_and(|end| end <= section.size);
+            let ty = types.iter().find(|(name, _)| *name == symbol.name).map(|(_, ty)| *ty);
+            let ty = ty.zip(elf.btf.as_ref()).map(|(ty, btf)| btf.resolve(ty));
+            if is_inside && variables.len() < MAX_VARIABLES {
+                let (offset, size) = (symbol.value, symbol.size);
+                variables.push(Variable { name: symbol.name.clone(), region, offset, size, ty });
+            }
+        }
+    }
+    variables
+}
+
+/// Variables beyond this have no names.
+const MAX_VARIABLES: usize = 1024;
 
 /// The bytes of a constant in read-only memory, by its symbol.
 fn constant<const N: usize>(elf: &Elf<'_>, name: &str) -> Result<Option<[u8; N]>, ObjectError> {

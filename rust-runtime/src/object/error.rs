@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use super::{MAX_FILE, MAX_MEMORY, MAX_PARTS, MAX_SLOTS, SourceLine};
+use super::{MAX_FILE, MAX_MAPS, MAX_MEMORY, MAX_PARTS, MAX_SLOTS, SourceLine};
 use crate::{hook, isa::SLOT};
 
 /// What is wrong with an object, and where in it.
@@ -60,8 +60,12 @@ pub enum Fault {
     NoAbi,
     #[error("was built with version {found} of duckbpf.h; this runtime takes version {expected}: compile it again")]
     OtherAbi { found: u32, expected: u32 },
-    #[error("maps come in a later version; use global variables instead")]
-    Maps,
+    #[error("maps are declared by their types, which the object does not hold; compile it with -g")]
+    MapsWithoutTypes,
+    #[error("the map {map} cannot be: {what}")]
+    BadMap { map: String, what: String },
+    #[error("declares more than {MAX_MAPS} maps")]
+    TooManyMaps,
     #[error("has {0} bytes, which is no whole number of instructions")]
     UnevenCode(u64),
     #[error("has more than {MAX_SLOTS} instructions of {SLOT} bytes")]
@@ -80,8 +84,8 @@ pub enum Fault {
     MisplacedRelocation,
     #[error("refers to {0}, which holds no variables")]
     NotData(String),
-    #[error("takes the address of the function {0}; callbacks come in a later version")]
-    FunctionAddress(String),
+    #[error("refers into the middle of the map {0}")]
+    InsideMap(String),
     #[error("holds the address of {0}: pointers in global variables are not supported")]
     PointerInData(String),
     #[error("address {offset} is outside of {region}, which has {size} bytes")]

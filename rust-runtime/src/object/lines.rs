@@ -69,20 +69,20 @@ impl SectionLines {
     }
 }
 
-const MAGIC: u32 = 0xeb9f;
+pub(super) const MAGIC: u32 = 0xeb9f;
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 /// The part of a table that the header's fields at `field` (offset) and `field + 4` (length) give.
-fn part(bytes: &[u8], field: usize) -> Option<&[u8]> {
+pub(super) fn part(bytes: &[u8], field: usize) -> Option<&[u8]> {
     let header = word(bytes, 4)? as usize;
     let start = header.checked_add(word(bytes, field)? as usize)?;
     bytes.get(start..start.checked_add(word(bytes, field + 4)? as usize)?)
 }
 
-fn text(strings: &[u8], at: u32) -> Option<String> {
+pub(super) fn text(strings: &[u8], at: u32) -> Option<String> {
     let rest = strings.get(at as usize..)?;
     let end = rest.iter().take(1024).position(|&byte| byte == 0)?;
     Some(String::from_utf8_lossy(&rest[..end]).trim().to_owned())

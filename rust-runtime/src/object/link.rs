@@ -7,7 +7,7 @@ use super::{
     elf::{Elf, Relocation, Role, Symbol},
     lines::LineTable,
 };
-use crate::isa::{CALL, CALL_LOCAL, Insn, LDDW_MEMORY, SLOT};
+use crate::isa::{CALL, CALL_LOCAL, Insn, LDDW_FUNCTION, LDDW_MAP, LDDW_MEMORY, SLOT};
 
 const R_BPF_64_64: u32 = 1;
 const R_BPF_64_32: u32 = 10;
@@ -29,7 +29,7 @@ struct Linker<'a> {
     /// Where functions were put.
     placed: BTreeMap<Place, usize>,
     waiting: VecDeque<Place>,
-    /// Calls to be resolved: the slot, and the function.
+    /// Calls and addresses of functions to be resolved: the slot, and the function.
     calls: Vec<(usize, Place)>,
 }
 
@@ -142,7 +142,8 @@ impl Linker<'_> {
         let section = symbol.section.ok_or_else(|| Fault::UnknownSymbol(symbol.name.clone()))?;
         let region = match self.elf.sections[section].role {
             Role::Memory(region) => region,
-            Role::Program(..) | Role::Text => return Err(Fault::FunctionAddress(symbol.name.clone()).into()),
+            Role::Maps => return self.map(at, section, symbol),
+            Role::Program(..) | Role::Text => return self.function(at, section, symbol),
             Role::Other => return Err(Fault::NotData(symbol.name.clone()).into()),
         };
         let size = self.elf.regions[region].size;
@@ -158,5 +159,30 @@ impl Linker<'_> {
         self.insns[at].imm = region as i32;
         self.insns[at + 1] = next;
         Ok(())
+    }
+
+    /// The address of a map.
+    fn map(&mut self, at: usize, section: usize, symbol: &Symbol) -> Result<(), ObjectError> {
+        let offset = symbol.value.checked_add_signed(self.insns[at].imm.into());
+        let map = offset.and_then(|offset| self.elf.map_from(section, offset));
+        let (Some(map), Some(next)) = (map, self.insns.get(at + 1)) else {
+            return Err(Fault::InsideMap(symbol.name.clone()).into());
+        };
+        let next = Insn { imm: 0, ..*next };
+        self.insns[at].src = LDDW_MAP;
+        self.insns[at].imm = map as i32;
+        self.insns[at + 1] = next;
+        Ok(())
+    }
+
+    /// The address of a function, for a callback.
+    fn function(&mut self, at: usize, section: usize, symbol: &Symbol) -> Result<(), ObjectError> {
+        let offset = symbol.value.checked_add_signed(self.insns[at].imm.into());
+        let offset = offset.filter(|offset| offset.is_multiple_of(SLOT as u64)).ok_or(Fault::CallTarget)?;
+        let next = self.insns.get(at + 1).ok_or(Fault::CallTarget)?;
+        let next = Insn { imm: 0, ..*next };
+        self.insns[at].src = LDDW_FUNCTION;
+        self.insns[at + 1] = next;
+        self.call(at, section, (offset / SLOT as u64) as i64)
     }
 }

@@ -9,16 +9,20 @@
 //! Nothing here trusts the bytes: every offset, size and count is checked, and any input ends in an [`Object`] or an
 //! [`ObjectError`]. Whether a program is safe to run is the verifier's business.
 
+mod btf;
 mod elf;
 mod error;
 mod lines;
 mod link;
+mod maps;
 mod memory;
 mod read;
 
+pub use btf::{Member, Type};
 pub use elf::parse;
 pub use error::{Fault, ObjectError};
 pub use lines::SourceLine;
+pub use maps::{FLAG_READ_ONLY_PROGRAM, Initial, MAX_KEY, MAX_MAPS, MAX_VALUE, MapDef, MapKind};
 #[cfg(test)]
 pub use memory::RegionMap;
 pub use memory::{Memory, MemoryError};
@@ -42,6 +46,10 @@ pub struct Object {
     pub license: Option<String>,
     pub programs: Vec<ProgramText>,
     pub regions: Vec<Region>,
+    /// First one for each region, at the region's number, then those of `.maps`. `LDDW` refers to them by place.
+    pub maps: Vec<MapDef>,
+    /// Global variables by name.
+    pub variables: Vec<Variable>,
     /// `hash_types`: the types of keys that a hash program takes.
     pub hash_types: Option<u64>,
     /// `hash_mixed`: a hash program says that its output needs no mixer.
@@ -56,6 +64,18 @@ pub struct Region {
     pub size: u64,
     /// What it begins with; shorter than `size` where the rest is zero (.bss).
     pub bytes: Vec<u8>,
+}
+
+/// A global variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    pub name: String,
+    /// Its place in `Object.regions`, and in `Object.maps`.
+    pub region: usize,
+    pub offset: u64,
+    pub size: u64,
+    /// None: the object was built without -g.
+    pub ty: Option<Type>,
 }
 
 /// One program: its own function first, then every function that it calls.

@@ -7,7 +7,7 @@ use crate::{
     hook::Hook,
     isa::{CALL, CALL_LOCAL, Insn, LDDW},
     jit::{self, Program},
-    object::{Function, Memory, Object, ProgramText, Region},
+    object::{Function, MapDef, Memory, Object, ProgramText, Region},
     verifier::{self, Rejection, Verified},
 };
 
@@ -59,7 +59,12 @@ pub fn object(hook: Hook, insns: Vec<Insn>, ends: &[usize], regions: Vec<Region>
     let functions =
         functions.enumerate().map(|(index, (start, end))| Function { name: format!("f{index}"), start, end }).collect();
     let program = ProgramText::from_insns(hook, insns, functions);
-    Arc::new(Object { license: None, programs: vec![program], regions, hash_types: None, hash_mixed: None })
+    let maps = regions.iter().enumerate();
+    let maps = maps
+        .map(|(index, region)| MapDef::of_region(index, &region.name, region.size, region.writable))
+        .collect();
+    let (license, variables) = (None, Vec::new());
+    Arc::new(Object { license, programs: vec![program], regions, maps, variables, hash_types: None, hash_mixed: None })
 }
 
 pub fn verify(object: &Arc<Object>) -> Result<Verified, Box<Rejection>> {

@@ -9,7 +9,7 @@ use super::{
     rules::{Rules, rules},
 };
 use crate::{
-    helpers,
+    helpers::{self, ArgKind},
     hook::Hook,
     isa::{self, Alu, Atomic, Cond, Op, Operand, R10, Reg, Size, Width},
     object::{ProgramText, Region},
@@ -395,6 +395,7 @@ impl<'a> Walk<'a> {
             Op::Atomic { op, fetch, size, base, off, src } => {
                 self.atomic(state, (op, fetch, size), (base, off), src)?
             }
+            Op::Map { .. } | Op::Function { .. } => return Err(Reason::NotYet),
             Op::Helper { id } => self.helper(state, id)?,
             Op::Branch { .. } | Op::Goto { .. } | Op::Local { .. } | Op::Exit => {}
         }
@@ -406,7 +407,10 @@ impl<'a> Walk<'a> {
         if !helper.allowed_in(self.hook) {
             return Err(Reason::ForbiddenHelper(helper.name));
         }
-        state.cost = state.cost.saturating_add(helper.cost);
+        if helper.args.iter().any(|arg| *arg != ArgKind::None) {
+            return Err(Reason::NotYet);
+        }
+        state.cost = state.cost.saturating_add(helper.cost.fixed);
         state.regs[1..6].fill(Value::Unset);
         state.set(0, Value::ANY);
         Ok(())

@@ -96,6 +96,8 @@ pub enum Reason {
     TooCostly { cost: u64, ceiling: u64 },
     #[error("r{0} may not have been set")]
     Uninitialised(u8),
+    #[error("maps, callbacks and helpers with arguments are not accepted yet")]
+    NotYet,
     #[error("there is no helper {0}")]
     UnknownHelper(u32),
     #[error("the helper {0} may not be called from this hook")]

@@ -1,0 +1,3 @@
+//! Maps: state that programs share with each other, and with whoever looks.
+
+pub mod words;
