@@ -111,16 +111,13 @@ void RegisterDatabase(duckdb::DatabaseInstance &db) {
 	databases.Renew(&db);
 }
 
-QueryScope::QueryScope(duckdb::ClientContext &context) {
-	auto &thread = Thread();
+IdentityScope::IdentityScope() {
+	const auto &thread = Thread();
 	previous = thread.origin;
 	previous_start = thread.query_start_ns;
-	if (MayRename(thread)) {
-		Enter(thread, context);
-	}
 }
 
-QueryScope::~QueryScope() {
+IdentityScope::~IdentityScope() {
 	auto &thread = Thread();
 	if (MayRename(thread)) {
 		thread.origin = previous;
@@ -128,10 +125,15 @@ QueryScope::~QueryScope() {
 	}
 }
 
+QueryScope::QueryScope(duckdb::ClientContext &context) {
+	auto &thread = Thread();
+	if (MayRename(thread)) {
+		Enter(thread, context);
+	}
+}
+
 TaskScope::TaskScope(duckdb::ClientContext *context) {
 	auto &thread = Thread();
-	previous = thread.origin;
-	previous_start = thread.query_start_ns;
 	if (!MayRename(thread)) {
 		return;
 	}
@@ -152,32 +154,19 @@ TaskScope::~TaskScope() {
 		thread.task_depth--;
 		thread.last_task_origin = thread.origin;
 		thread.last_task_start_ns = thread.query_start_ns;
-		thread.origin = previous;
-		thread.query_start_ns = previous_start;
 	}
 }
 
 ResumeScope::ResumeScope() {
 	auto &thread = Thread();
-	previous = thread.origin;
-	previous_start = thread.query_start_ns;
 	if (MayRename(thread)) {
 		thread.origin = thread.last_task_origin;
 		thread.query_start_ns = thread.last_task_start_ns;
 	}
 }
 
-ResumeScope::~ResumeScope() {
-	auto &thread = Thread();
-	if (MayRename(thread)) {
-		thread.origin = previous;
-		thread.query_start_ns = previous_start;
-	}
-}
-
 WorkerScope::WorkerScope(duckdb::DatabaseInstance &db) {
 	auto &thread = Thread();
-	previous = thread.origin;
 	was_worker = thread.in_worker_loop;
 	if (MayRename(thread)) {
 		thread.origin.database_id = databases.Of(&db);
@@ -188,7 +177,6 @@ WorkerScope::WorkerScope(duckdb::DatabaseInstance &db) {
 WorkerScope::~WorkerScope() {
 	auto &thread = Thread();
 	if (MayRename(thread)) {
-		thread.origin = previous;
 		thread.in_worker_loop = was_worker;
 	}
 }

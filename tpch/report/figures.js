@@ -348,9 +348,9 @@ function drawHead() {
     ["Machine", `${machine.processor}, ${machine.cores} cores, ${digits(machine.memory / 2 ** 30, 0)} GiB, ${machine.system}, Linux ${machine.kernel}`],
     ["DuckDB", `${report.threads} threads, memory limit ${report.memory ?? "DuckDB's default"}, unsigned extensions allowed in all configurations, hooks by ${report.carrier}`],
     ["Programs", report.programs.join(", ") || "none"],
-    ["Hot", "Each query runs twice in a row; the second is timed, from execute to the last row fetched, by the monotonic clock."],
+    ["Hot", `After one execution that warms up: the median of ${report.repeats} from execute to the last row fetched, by the monotonic clock.`],
     ["Cold", report.cold_runs ? `${report.cold} Measured in ${report.cold_runs} of the runs.` : "Not measured."],
-    ["Intervals", "95% bootstrap over runs; the runs of a round are drawn together. The order of the configurations changes from round to round."],
+    ["Ratios", "In a run the configurations take turns query by query, in an order that changes. A query's ratio is the median of the runs' ratios; intervals are 95% bootstraps over runs."],
   ];
   document.getElementById("method").append(html("dl", {}, ...facts.flatMap(([name, fact]) => [html("dt", {}, name), html("dd", {}, fact)])));
 }

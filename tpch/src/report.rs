@@ -26,6 +26,8 @@ pub struct Report {
     pub runs: usize,
     pub threads: usize,
     pub memory: Option<String>,
+    /// Hot executions of a query in a run, of which the median is the run's time.
+    pub repeats: u32,
     pub cold_runs: usize,
     pub cold: &'static str,
     /// Programs of the attached configuration.

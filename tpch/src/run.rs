@@ -1,4 +1,5 @@
-//! The runs of a comparison: every configuration once a round, each time in a process of its own, in an order that changes from round to round.
+//! The runs of a comparison. In a round every configuration has a process of its own, and they take turns query by query, in an order that changes
+//! all the time: the times that are compared lie within a second of each other, so that what disturbs the machine for longer disturbs all of them.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -8,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::answers;
 use crate::queries::QUERIES;
+use crate::stats::median;
 use crate::worker::{Calls, Hooks, Reloads, Setup, Swapped, Worker};
 
 /// What is compared.
@@ -20,7 +22,9 @@ pub struct Configuration {
 /// What one configuration did with one query. Seconds.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
+    /// One a run: the median of the run's executions.
     pub hot_s: Vec<f64>,
+    /// One a run, of those that had a cold execution.
     pub cold_s: Vec<f64>,
     /// Of all results; one when all were equal.
     pub digests: BTreeSet<String>,
@@ -35,6 +39,8 @@ pub struct Comparison<'a> {
     pub configurations: &'a [Configuration],
     /// In so many of the first rounds the first execution of a query is cold; later it only warms up.
     pub cold_rounds: usize,
+    /// Hot executions of a query in a round, of which the median counts.
+    pub repeats: usize,
 }
 
 impl Comparison<'_> {
@@ -51,41 +57,45 @@ impl Comparison<'_> {
     /// Runs these rounds and adds to `times`, which are by configuration. `progress` hears of each query that was timed.
     pub fn run(&self, rounds: Range<usize>, times: &mut [Times], mut progress: impl FnMut(&str, usize)) -> Result<()> {
         for round in rounds {
-            for index in order(self.configurations.len(), round) {
-                let configuration = &self.configurations[index];
-                let mut report = || progress(&configuration.name, round + 1);
-                run_once(self.setup, configuration, round < self.cold_rounds, &mut times[index], &mut report)
-                    .with_context(|| format!("configuration {}, run {}", configuration.name, round + 1))?;
+            self.round(round, times, &mut |name| progress(name, round + 1))
+                .with_context(|| format!("run {}", round + 1))?;
+        }
+        Ok(())
+    }
+
+    fn round(&self, round: usize, times: &mut [Times], progress: &mut dyn FnMut(&str)) -> Result<()> {
+        let start = |configuration: &Configuration| Worker::start(self.setup, &configuration.hooks);
+        let mut workers: Vec<Worker> = self.configurations.iter().map(start).collect::<Result<_>>()?;
+        for number in 0..QUERIES.len() {
+            let mut hot_s = vec![Vec::new(); workers.len()];
+            for turn in 0..=self.repeats {
+                for index in order(workers.len(), round + number + turn) {
+                    let name = &self.configurations[index].name;
+                    let cold = turn == 0 && round < self.cold_rounds;
+                    let timing = workers[index]
+                        .time(&QUERIES[number], cold)
+                        .with_context(|| format!("configuration {name}"))?;
+                    if turn > 0 {
+                        hot_s[index].push(timing.seconds);
+                    } else if cold {
+                        times[index][number].cold_s.push(timing.seconds);
+                    }
+                    times[index][number].digests.insert(timing.digest);
+                }
+            }
+            for (index, hot_s) in hot_s.iter().enumerate() {
+                times[index][number].hot_s.extend(median(hot_s));
+                progress(&self.configurations[index].name);
             }
         }
         Ok(())
     }
 }
 
-fn run_once(
-    setup: &Setup,
-    configuration: &Configuration,
-    cold: bool,
-    times: &mut [Samples],
-    progress: &mut dyn FnMut(),
-) -> Result<()> {
-    let mut worker = Worker::start(setup, &configuration.hooks)?;
-    for (query, samples) in QUERIES.iter().zip(times) {
-        let timing = worker.time(query, cold)?;
-        if cold {
-            samples.cold_s.push(timing.first_s);
-        }
-        samples.hot_s.push(timing.hot_s);
-        samples.digests.extend(timing.digests);
-        progress();
-    }
-    Ok(())
-}
-
-/// Who comes when in a round. Over 2n rounds each of n configurations has every place twice, and every neighbour on both sides.
-fn order(configurations: usize, round: usize) -> Vec<usize> {
-    let forward = (0..configurations).map(|place| (place + round) % configurations);
-    if (round / configurations).is_multiple_of(2) { forward.collect() } else { forward.rev().collect() }
+/// Who comes when. Over 2n turns each of n configurations has every place twice, and every neighbour on both sides.
+fn order(configurations: usize, turn: usize) -> Vec<usize> {
+    let forward = (0..configurations).map(|place| (place + turn) % configurations);
+    if (turn / configurations).is_multiple_of(2) { forward.collect() } else { forward.rev().collect() }
 }
 
 /// Runs every query on the untouched wheel and compares with the reference answers, where there are any for this scale factor.
@@ -94,8 +104,8 @@ pub fn check_stock(setup: &Setup, sf: f64, mut told: impl FnMut(usize, f64)) -> 
     let mut worker = Worker::start(setup, &Hooks::Stock)?;
     let mut wrong = Vec::new();
     for query in &QUERIES {
-        let timing = worker.time(query, false)?;
-        told(query.number, timing.hot_s);
+        worker.time(query, false)?;
+        told(query.number, worker.time(query, false)?.seconds);
         if let Some(reference) = answers::reference(sf, query.number)
             && let Err(error) = answers::check(&worker.rows(query.sql)?, reference)
         {
@@ -163,8 +173,8 @@ mod tests {
     fn every_configuration_has_every_place_equally_often() {
         let n = 3;
         let mut places = vec![vec![0; n]; n];
-        for round in 0..2 * n {
-            for (place, configuration) in order(n, round).into_iter().enumerate() {
+        for turn in 0..2 * n {
+            for (place, configuration) in order(n, turn).into_iter().enumerate() {
                 places[configuration][place] += 1;
             }
         }

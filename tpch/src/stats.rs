@@ -1,7 +1,7 @@
 //! The few statistics that the report needs.
 //!
-//! A ratio of two configurations is the ratio of their medians over all runs. Runs are interleaved, so the n-th run of one configuration lies beside the
-//! n-th of another, and whatever disturbed the machine then disturbed both: the bootstrap draws whole runs, the same for both.
+//! Runs are interleaved, so the n-th run of one configuration lies beside the n-th of another, and whatever disturbed the machine then disturbed both.
+//! So a query's ratio is the median over the runs of each run's own ratio, and the bootstrap draws whole runs.
 
 /// Resamples behind an interval.
 const RESAMPLES: usize = 2000;
@@ -47,7 +47,7 @@ impl<'a> Paired<'a> {
         Self { queries, runs }
     }
 
-    /// Geometric mean over the queries of the ratio of medians.
+    /// Geometric mean over the queries of the median ratio.
     pub fn ratio(&self) -> Option<f64> {
         let runs: Vec<usize> = (0..self.runs).collect();
         self.ratio_of(&runs)
@@ -69,10 +69,10 @@ impl<'a> Paired<'a> {
     }
 
     fn ratio_of(&self, runs: &[usize]) -> Option<f64> {
-        let pick = |times: &[f64]| median(&runs.iter().map(|run| times[*run]).collect::<Vec<_>>());
-        let ratios: Option<Vec<f64>> =
-            self.queries.iter().map(|(base, other)| Some(pick(other)? / pick(base)?)).collect();
-        geomean(&ratios?)
+        let ratio = |(base, other): &(&[f64], &[f64])| {
+            median(&runs.iter().map(|run| other[*run] / base[*run]).collect::<Vec<_>>())
+        };
+        geomean(&self.queries.iter().map(ratio).collect::<Option<Vec<_>>>()?)
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_of_medians_over_queries() {
+    fn a_ratio_is_the_geometric_mean_of_medians() {
         let base = [[1.0, 1.0, 9.0], [2.0, 2.0, 2.0]];
         let other = [[2.0, 2.0, 2.0], [1.0, 4.0, 1.0]];
         let paired = Paired::new(base.iter().zip(&other).map(|(base, other)| (base.as_slice(), other.as_slice())));

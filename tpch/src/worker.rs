@@ -55,14 +55,12 @@ pub struct Rows {
     pub rows: Vec<Vec<Value>>,
 }
 
-/// Two runs of a query in a row. Seconds.
+/// One execution of a query.
 #[derive(Debug, Deserialize)]
 pub struct Timing {
-    /// The first run: cold where that was asked for.
-    pub first_s: f64,
-    pub hot_s: f64,
-    /// Of the two results.
-    pub digests: [String; 2],
+    pub seconds: f64,
+    /// Of the result.
+    pub digest: String,
 }
 
 /// Hook calls of one warm run of a query.
@@ -140,7 +138,7 @@ impl Worker {
         .map(drop)
     }
 
-    /// Runs a query twice and times both; `cold`: the first time with nothing of the data in memory.
+    /// Runs a query once and times it; `cold`: with nothing of the data in memory.
     pub fn time(&mut self, query: &Query, cold: bool) -> Result<Timing> {
         self.ask(json!({"op": "time", "sql": query.sql, "order": query.order, "cold": cold}))
             .with_context(|| format!("query {}", query.number))

@@ -55,6 +55,7 @@ fn report() -> Report {
         runs: 3,
         threads: 2,
         memory: None,
+        repeats: 1,
         cold_runs: 3,
         cold: COLD,
         programs: programs.clone(),

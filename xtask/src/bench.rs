@@ -59,6 +59,9 @@ struct Tpch {
     /// DuckDB's memory limit, such as 8GB [default: DuckDB's own]
     #[arg(long)]
     memory: Option<String>,
+    /// Hot executions of a query in a run, of which the median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    repeats: u32,
     /// In so many of the runs every query is timed cold too [default: all]
     #[arg(long)]
     cold_runs: Option<usize>,
@@ -89,6 +92,7 @@ impl Tpch {
             runs: DEMO_RUNS,
             threads: None,
             memory: None,
+            repeats: 1,
             cold_runs: Some(3),
             programs: Vec::new(),
             sweep: false,
@@ -165,7 +169,7 @@ fn prepare(args: &Tpch) -> Result<Setup> {
 }
 
 /// The database of a scale factor, made where it is missing.
-fn data(sf: f64, venv: &Venv) -> Result<PathBuf> {
+pub fn data(sf: f64, venv: &Venv) -> Result<PathBuf> {
     let database = paths::target("bench").join("data").join(format!("tpch-sf{sf}.duckdb"));
     if !database.exists() {
         let build =
@@ -273,7 +277,12 @@ impl<'a> Bench<'a> {
     fn measure(&self) -> Result<Report> {
         let runs = self.args.runs as usize;
         let cold_rounds = self.args.cold_runs.unwrap_or(runs).min(runs);
-        let comparison = Comparison { setup: self.setup, configurations: &self.configurations, cold_rounds };
+        let comparison = Comparison {
+            setup: self.setup,
+            configurations: &self.configurations,
+            cold_rounds,
+            repeats: self.args.repeats as usize,
+        };
         let names: Vec<_> = self.configurations.iter().map(|configuration| configuration.name.as_str()).collect();
         step(&format!("{runs} runs of each of: {}", names.join(", ")));
         let mut times = comparison.no_times();
@@ -289,6 +298,7 @@ impl<'a> Bench<'a> {
             runs,
             threads: self.setup.threads,
             memory: self.setup.memory.clone(),
+            repeats: self.args.repeats,
             cold_runs: cold_rounds,
             cold: COLD,
             programs: self.attached.iter().map(|path| run::program_name(path)).collect(),

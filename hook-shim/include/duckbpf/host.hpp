@@ -49,43 +49,38 @@ idx_t ActiveQueries();
 //! The database is new, its scheduler made: it gets a number of its own, whoever had its address before
 void RegisterDatabase(duckdb::DatabaseInstance &db);
 
-//! The calling thread works for this query until the scope ends. Scopes nest.
-class QueryScope {
+//! Gives the calling thread back, when the scope ends, the identity that it had before. Scopes nest.
+class IdentityScope {
 public:
-	explicit QueryScope(duckdb::ClientContext &context);
-	~QueryScope();
-	QueryScope(const QueryScope &) = delete;
-	QueryScope &operator=(const QueryScope &) = delete;
+	IdentityScope(const IdentityScope &) = delete;
+	IdentityScope &operator=(const IdentityScope &) = delete;
+
+protected:
+	IdentityScope();
+	~IdentityScope();
 
 private:
 	duckbpf_origin previous;
 	uint64_t previous_start;
+};
+
+//! The calling thread works for this query
+class QueryScope : IdentityScope {
+public:
+	explicit QueryScope(duckdb::ClientContext &context);
 };
 
 //! As QueryScope, around a task: counts the nesting depth too
-class TaskScope {
+class TaskScope : IdentityScope {
 public:
 	explicit TaskScope(duckdb::ClientContext *context);
 	~TaskScope();
-	TaskScope(const TaskScope &) = delete;
-	TaskScope &operator=(const TaskScope &) = delete;
-
-private:
-	duckbpf_origin previous;
-	uint64_t previous_start;
 };
 
 //! The calling thread puts back the task that it ran last: still that query's doing
-class ResumeScope {
+class ResumeScope : IdentityScope {
 public:
 	ResumeScope();
-	~ResumeScope();
-	ResumeScope(const ResumeScope &) = delete;
-	ResumeScope &operator=(const ResumeScope &) = delete;
-
-private:
-	duckbpf_origin previous;
-	uint64_t previous_start;
 };
 
 //===--------------------------------------------------------------------===//
@@ -160,14 +155,13 @@ Step DecideStep(const LoopState &state);
 //! end, and returns the mode
 duckdb::TaskExecutionMode BeforeClientSlice(duckdb::ClientContext &context);
 
-//! The calling thread is a worker of the database until the scope ends
-class WorkerScope {
+//! The calling thread is a worker of the database
+class WorkerScope : IdentityScope {
 public:
 	explicit WorkerScope(duckdb::DatabaseInstance &db);
 	~WorkerScope();
 
 private:
-	duckbpf_origin previous;
 	bool was_worker;
 };
 //! Whether the calling thread runs this side's worker loop; false for workers that the host launched before the graft
