@@ -349,7 +349,13 @@ impl Word {
         let (a, b) = (self.signed(), other.signed());
         let has_zero = other.contains(0, n);
         let greatest = (-b.0).max(b.1);
-        let least = if b.0 > 0 { b.0 } else if b.1 < 0 { -b.1 } else { i128::from(!has_zero) };
+        let least = if b.0 > 0 {
+            b.0
+        } else if b.1 < 0 {
+            -b.1
+        } else {
+            i128::from(!has_zero)
+        };
         // x % 0 = x, and what is nearer to zero than the divisor stays.
         if greatest == 0 || (-a.0).max(a.1) < least {
             return self;
