@@ -24,11 +24,12 @@
  * Global variables are shared by all programs of the object and by all threads: change them with __sync_fetch_and_add() and
  * its fellows. `const volatile` ones are read-only. Variables begin anew at every load. A hash program may only read constants.
  *
- * Not yet: maps, loops, variable offsets, pointers passed through memory. See rust-runtime/src/verifier/mod.rs.
+ * What is accepted: rust-runtime/src/verifier/mod.rs.
  */
 #ifndef DUCKBPF_AUTHOR_H
 #define DUCKBPF_AUTHOR_H
 
+#include "duckbpf/helpers.h"
 #include "duckbpf/hooks.h"
 
 #define SEC(name) __attribute__((section(name), used))
@@ -41,16 +42,49 @@
 /* The header that the object was built against. An object of another version is refused at load. */
 static const __u32 duckbpf_abi_version SEC(".duckbpf.abi") = DUCKBPF_ABI_VERSION;
 
-/* --- helpers. Numbers are Linux' where the meaning is the same. --------------------------------------------------- */
+/* --- maps ----------------------------------------------------------------------------------------------------------
+ *
+ *     struct {
+ *             __uint(type, BPF_MAP_TYPE_HASH);
+ *             __uint(max_entries, 1024);
+ *             __type(key, __u32);
+ *             __type(value, struct counts);
+ *     } sizes SEC(".maps");
+ *
+ * As libbpf has it. Compile with -g: the types are what says how SQL shows keys and values. All is preallocated; map_flags are
+ * not supported. A ringbuf's max_entries are bytes, and its __type(value, ...) is the type of its records. A reload keeps what a
+ * map holds when its layout is the same. */
+#define __uint(name, n) int(*name)[n]
+#define __type(name, t) __typeof__(t) *name
+#define __array(name, t) __typeof__(t) *name[]
 
-/* Nanoseconds of CLOCK_MONOTONIC. Some 20 ns a call. Hooks: all but hash. */
-static __u64 (*const bpf_ktime_get_ns)(void) __attribute__((unused)) = (void *)5;
+/* Shared by all objects that declare the map so, and kept when they are detached. */
+#define LIBBPF_PIN_BY_NAME 1
 
-/* The calling thread's small number, as origin.thread_index. Hooks: all but hash. */
-static __u32 (*const bpf_get_smp_processor_id)(void) __attribute__((unused)) = (void *)8;
+/* flags of updates */
+#define BPF_ANY 0
+#define BPF_NOEXIST 1
+#define BPF_EXIST 2
+/* flags of duckbpf_block_storage_get */
+#define BPF_LOCAL_STORAGE_GET_F_CREATE 1
+/* what bpf_ringbuf_query tells */
+#define BPF_RB_AVAIL_DATA 0
+#define BPF_RB_RING_SIZE 1
+#define BPF_RB_CONS_POS 2
+#define BPF_RB_PROD_POS 3
 
-/* Nanoseconds since the calling thread's query began; 0 when the thread works for none that is known. Hooks: all but hash. */
-static __u64 (*const duckbpf_query_age_ns)(void) __attribute__((unused)) = (void *)0x10001;
+/* --- helpers: duckbpf/helpers.h -------------------------------------------------------------------------------------- */
+
+/* A line in DuckDB's log, with up to three numbers: bpf_printk("size %llu of query %llu", ctx->size, ctx->origin.query_id) */
+#define bpf_printk(format, ...) __duckbpf_printk(format, ##__VA_ARGS__, 0, 0, 0)
+#define __duckbpf_printk(format, a, b, c, ...)                                                                                 \
+	({                                                                                                                     \
+		static const char __duckbpf_format[] = format;                                                                 \
+		bpf_trace_printk(__duckbpf_format, sizeof(__duckbpf_format), (__u64)(a), (__u64)(b), (__u64)(c));              \
+	})
+
+/* i goes from begin up to, but not including, end. */
+#define bpf_for(i, begin, end) for (__u64 i = (begin), __duckbpf_end = (end); i < __duckbpf_end; i++)
 
 /* --- hash programs declare two constants ---------------------------------------------------------------------------
  *

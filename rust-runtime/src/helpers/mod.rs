@@ -1,10 +1,10 @@
 //! Functions that programs may call.
 //!
 //! ```text
-//! spec     what there is to know of a helper
-//! table    every helper; the only place that says which there are
+//! spec        what there is to know of a helper
+//! table       every helper; the only place that says which there are
 //! time, bytes, digest, maps, callbacks, engine     what they do
-//! header   duckbpf.h's prototypes and the book's page, written from the table
+//! generated   duckbpf/helpers.h and the book's page, written from the table
 //! ```
 //!
 //! Numbers are Linux' where the meaning is the same; ours begin at 0x10000. A helper gets five arguments and the [`Env`]; it
@@ -16,6 +16,8 @@ mod bytes;
 mod callbacks;
 mod digest;
 mod engine;
+#[cfg(test)]
+mod generated;
 mod maps;
 mod spec;
 mod table;
@@ -28,7 +30,8 @@ use std::{
 
 use duckbpf_abi::{duckbpf_host, duckbpf_origin};
 
-pub use spec::{ArgKind, Bytes, CallbackKind, Cost, HelperSpec, Hooks, MAX_LOOP, OWN, RetKind};
+pub use maps::tail_target;
+pub use spec::{ArgKind, Bytes, CallbackKind, Cost, HelperSpec, Hooks, MAX_LOOP, RetKind};
 pub use table::TABLE;
 
 /// What helpers work with. Code refers to it by address, so it never moves and never goes.
@@ -53,6 +56,11 @@ impl Env {
     fn host(&self) -> Option<&'static duckbpf_host> {
         // SAFETY: null, or the 'static reference that leak() took.
         unsafe { self.host.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// The number of the calling thread's shard.
+    fn thread_index(&self) -> u32 {
+        self.origin().thread_index
     }
 
     fn origin(&self) -> duckbpf_origin {

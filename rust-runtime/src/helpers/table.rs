@@ -80,7 +80,8 @@ pub static TABLE: &[HelperSpec] = &[
         doc: "Sets the value of a key, eight bytes at a time: others may see it half-way. flags: BPF_ANY (0) either way, \
               BPF_NOEXIST only a new key, BPF_EXIST only a present one. 0, -EINVAL (flags), -EEXIST, -ENOENT, -E2BIG \
               (the map is full, or there is no such index), -ENOMEM (entries that were freed are not free to be used yet), \
-              -EBUSY (another thread changes the same bucket).",
+              -EBUSY (another thread changes the same bucket), -ENOSPC (no shard is left for \
+              this thread).",
         example: "bpf_map_update_elem(&sizes, &key, &value, BPF_ANY);",
         ..ON_MAP
     },
@@ -499,7 +500,7 @@ pub static TABLE: &[HelperSpec] = &[
         cost: Cost::with(20, Bytes::Arg(1), 2),
         function: digest::wyhash,
         parameters: &["const void *data", "__u64 size", "__u64 seed"],
-        doc: "wyhash, final version 4, of data.",
+        doc: "wyhash, final version 4.2, of data.",
         example: "__u64 hash = duckbpf_wyhash(&key, sizeof(key), 0);",
         ..PURE
     },

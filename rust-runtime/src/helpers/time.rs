@@ -12,7 +12,7 @@ pub extern "C" fn ktime_get_ns(_: u64, _: u64, _: u64, _: u64, _: u64, env: &Env
 }
 
 pub extern "C" fn get_smp_processor_id(_: u64, _: u64, _: u64, _: u64, _: u64, env: &Env) -> u64 {
-    guard(env, 0, || u64::from(env.origin().thread_index))
+    guard(env, 0, || u64::from(env.thread_index()))
 }
 
 pub extern "C" fn query_id(_: u64, _: u64, _: u64, _: u64, _: u64, env: &Env) -> u64 {

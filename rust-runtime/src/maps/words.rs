@@ -36,6 +36,22 @@ pub unsafe fn eight(from: *const u8) -> u64 {
     unsafe { ptr::read_volatile(from.cast::<Eight>()).0 }
 }
 
+/// # Safety
+/// Eight bytes must be writable.
+pub unsafe fn write_eight(to: *mut u8, value: u64) {
+    // SAFETY: the caller's; Eight asks for no alignment.
+    unsafe { ptr::write_volatile(to.cast::<Eight>(), Eight(value)) }
+}
+
+/// # Safety
+/// `size` bytes must be readable at `from`.
+pub unsafe fn read(from: *const u8, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    // SAFETY: the caller's; the vector holds `size` bytes.
+    unsafe { copy(from, bytes.as_mut_ptr(), size) };
+    bytes
+}
+
 /// Copies upwards, eight bytes at a time and the rest byte by byte.
 ///
 /// # Safety

@@ -224,6 +224,7 @@ impl MapDef {
                 return Err("max_entries of a ringbuf are its bytes: a power of two of at least 4096".into());
             }
             MapKind::Ringbuf if value_size != 0 => return Err("a ringbuf has no value_size".into()),
+            MapKind::Ringbuf if max_entries > 1 << 29 => return Err("a ringbuf has at most 2^29 bytes".into()),
             MapKind::Ringbuf => {}
             _ if value_size == 0 || value_size > MAX_VALUE && self.region.is_none() => {
                 return Err(format!("values have from 1 to {MAX_VALUE} bytes, not {value_size}"));

@@ -1,0 +1,171 @@
+//! Arrays: a value an index, all there from the beginning; per-CPU ones have a whole array a shard.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use super::{
+    Error, Failure, UpdateFlags,
+    memory::{Budget, Slab},
+    padded, shards, words,
+};
+use crate::object::MapDef;
+
+#[derive(Debug)]
+pub struct Array {
+    slab: Slab,
+    max_entries: u32,
+    value_size: usize,
+    stride: usize,
+    /// Bytes from one shard to the next, whole cache lines; 0: there is one.
+    shard_stride: usize,
+    shards: u32,
+    /// Shards from here on were never looked at.
+    shards_in_use: AtomicU32,
+}
+
+/// Where an array's values are, for code that looks them up by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub address: usize,
+    /// Bytes from one value to the next.
+    pub stride: u32,
+    pub max_entries: u32,
+    /// Bytes from one shard to the next; 0: there is one shard for all threads.
+    pub shard_stride: u64,
+    pub shards: u32,
+}
+
+impl Array {
+    pub fn new(def: &MapDef, budget: &Arc<Budget>) -> Result<Array, Error> {
+        let stride = padded(def.value_size as usize);
+        // Cannot overflow: a value has at most 2^20 bytes, and there are at most 2^32 of them.
+        let one = stride as u64 * u64::from(def.max_entries);
+        let percpu = def.kind.is_percpu();
+        let shards = if percpu { shards() } else { 1 };
+        // Two cache lines: processors fetch them in pairs.
+        let shard_stride = if percpu { one.next_multiple_of(128) } else { 0 };
+        let size = if percpu { shard_stride.saturating_mul(shards.into()) } else { one };
+        Ok(Array {
+            slab: Slab::new(size, budget)?,
+            max_entries: def.max_entries,
+            value_size: def.value_size as usize,
+            stride,
+            shard_stride: shard_stride as usize,
+            shards,
+            shards_in_use: AtomicU32::new(0),
+        })
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.slab.size()
+    }
+
+    pub fn layout(&self) -> Layout {
+        Layout {
+            address: self.slab.base() as usize,
+            stride: self.stride as u32,
+            max_entries: self.max_entries,
+            shard_stride: self.shard_stride as u64,
+            shards: self.shards,
+        }
+    }
+
+    /// The address of a value. None: there is no such index or shard.
+    pub fn lookup(&self, index: u32, shard: u32) -> Option<*mut u8> {
+        if index >= self.max_entries {
+            return None;
+        }
+        let mut at = index as usize * self.stride;
+        if self.shard_stride != 0 {
+            if shard >= self.shards {
+                return None;
+            }
+            if shard >= self.shards_in_use.load(Ordering::Relaxed) {
+                self.shards_in_use.fetch_max(shard + 1, Ordering::Relaxed);
+            }
+            at += shard as usize * self.shard_stride;
+        }
+        // SAFETY: index and shard are in range, so the place lies within the slab.
+        Some(unsafe { self.slab.base().add(at) })
+    }
+
+    /// # Safety
+    /// `value_size` bytes must be readable at `value`.
+    pub unsafe fn update(&self, index: u32, value: *const u8, shard: u32, flags: UpdateFlags) -> Result<(), Failure> {
+        if index >= self.max_entries {
+            return Err(Failure::Full);
+        }
+        if flags == UpdateFlags::NoExist {
+            return Err(Failure::Present);
+        }
+        let to = self.lookup(index, shard).ok_or(Failure::NoShard)?;
+        // SAFETY: the caller's; a value has room for value_size bytes.
+        unsafe { words::copy(value, to, self.value_size) };
+        Ok(())
+    }
+
+    /// A value; of a per-CPU array one of each shard that was used.
+    pub fn read(&self, index: u32) -> Vec<Vec<u8>> {
+        let shards = if self.shard_stride == 0 { 1 } else { self.highest_shard() };
+        let values = (0..shards).filter_map(|shard| self.lookup(index, shard));
+        // SAFETY: a value has value_size bytes.
+        values.map(|value| unsafe { words::read(value, self.value_size) }).collect()
+    }
+
+    /// Code that looks values up by itself leaves no trace, so that the memory is asked: shards behind the last that holds
+    /// anything are as good as never used.
+    fn highest_shard(&self) -> u32 {
+        let words = self.shard_stride / 8;
+        let holds = |shard: u32| {
+            let place = self.slab.base() as usize + shard as usize * self.shard_stride;
+            // SAFETY: the shard has that many words in the slab.
+            (0..words).any(|word| unsafe { words::eight((place + word * 8) as *const u8) } != 0)
+        };
+        let known = self.shards_in_use.load(Ordering::Relaxed).min(self.shards);
+        (known..self.shards).rev().find(|&shard| holds(shard)).map_or(known, |shard| shard + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::MapKind;
+
+    fn array(kind: MapKind, value_size: u32, max_entries: u32) -> Array {
+        Array::new(&MapDef::new(kind, 4, value_size, max_entries), &Budget::new(1 << 30)).unwrap()
+    }
+
+    #[test]
+    fn values_are_apart_and_begin_with_zeros() {
+        let array = array(MapKind::Array, 12, 3);
+        let update = |index: u32, value: &[u8; 12], flags| {
+            // SAFETY: the value has value_size bytes.
+            unsafe { array.update(index, value.as_ptr(), 0, flags) }
+        };
+        update(1, &[7; 12], UpdateFlags::Any).unwrap();
+        assert_eq!(
+            (array.read(0), array.read(1), array.read(2)),
+            (vec![vec![0; 12]], vec![vec![7; 12]], vec![vec![0; 12]])
+        );
+        assert_eq!(update(1, &[7; 12], UpdateFlags::NoExist), Err(Failure::Present));
+        assert_eq!(update(1, &[8; 12], UpdateFlags::Exist), Ok(()));
+        assert_eq!(update(3, &[7; 12], UpdateFlags::Any), Err(Failure::Full));
+        assert!(array.lookup(3, 0).is_none() && array.lookup(u32::MAX, 0).is_none());
+    }
+
+    #[test]
+    fn shards_share_no_cache_line() {
+        let array = array(MapKind::PercpuArray, 8, 2);
+        let (first, second) = (array.lookup(1, 0).unwrap() as usize, array.lookup(0, 1).unwrap() as usize);
+        assert!(second / 128 > first / 128);
+        assert!(array.lookup(0, shards()).is_none(), "exhausted shards");
+        assert_eq!(array.read(0).len(), 2);
+        // What compiled code does: it leaves no trace but the value.
+        let Layout { address, shard_stride, .. } = array.layout();
+        // SAFETY: a value of shard 5.
+        unsafe { words::write_eight((address + 5 * shard_stride as usize) as *mut u8, 1) };
+        assert_eq!(array.read(0).len(), 6);
+    }
+}

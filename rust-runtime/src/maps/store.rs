@@ -1,0 +1,153 @@
+//! The maps of objects: made when an object is loaded, taken over from the one before it, kept by name.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{
+    Body, Error, Map,
+    memory::Budget,
+    reclaim::{Reclaimer, Synchronize},
+};
+use crate::object::{Initial, Memory, Object};
+
+/// What maps may take together until somebody says otherwise.
+pub const DEFAULT_CEILING: u64 = 256 << 20;
+
+/// Why an object cannot have its maps.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    #[error("the map {name} cannot be made: {source}")]
+    Make { name: String, source: Error },
+    #[error(
+        "the map {name} is there already with another layout: {found}; the object declares {wanted}. {remedy}, or give the map another \
+         name"
+    )]
+    Layout { name: String, found: String, wanted: String, remedy: &'static str },
+}
+
+/// Makes maps, and remembers those that are pinned.
+#[derive(Debug)]
+pub struct Store {
+    budget: Arc<Budget>,
+    reclaimer: Arc<Reclaimer>,
+    pinned: Mutex<BTreeMap<String, Arc<Map>>>,
+}
+
+/// What an object's code refers to: its variables, and its maps by their place in `Object.maps`, without those that stand for
+/// variables.
+#[derive(Clone, Debug)]
+pub struct Bindings {
+    pub memory: Arc<Memory>,
+    pub maps: Vec<Option<Arc<Map>>>,
+}
+
+impl Bindings {
+    /// Of an object without maps.
+    pub fn only(memory: Arc<Memory>) -> Bindings {
+        Bindings { memory, maps: Vec::new() }
+    }
+
+    /// The map at a place of `Object.maps`.
+    pub fn map(&self, place: u32) -> Option<&Arc<Map>> {
+        self.maps.get(place as usize)?.as_ref()
+    }
+
+    /// What compiled code calls the maps by, by their place in `Object.maps`; 0 for those that stand for variables.
+    pub fn addresses(&self) -> Vec<u64> {
+        self.maps.iter().map(|map| map.as_ref().map_or(0, |map| map.address())).collect()
+    }
+
+    pub fn maps(&self) -> impl Iterator<Item = &Arc<Map>> {
+        self.maps.iter().flatten()
+    }
+}
+
+impl Store {
+    pub fn new(synchronize: Synchronize) -> Store {
+        Store { budget: Budget::new(DEFAULT_CEILING), reclaimer: Reclaimer::new(synchronize), pinned: Mutex::default() }
+    }
+
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn pinned(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Map>>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes an object's maps. Those of the object that it replaces, `before`, go on where the layout is the same; likewise pinned
+    /// ones.
+    pub fn bind(&self, object: &Object, memory: Arc<Memory>, before: &[Arc<Map>]) -> Result<Bindings, BindError> {
+        let mut maps: Vec<Option<Arc<Map>>> = Vec::with_capacity(object.maps.len());
+        let mut made = Vec::new();
+        for (place, def) in object.maps.iter().enumerate() {
+            if def.region.is_some() {
+                maps.push(None);
+                continue;
+            }
+            let (found, remedy) = if def.pinned {
+                (self.pinned().get(&def.name).cloned(), "Drop the pinned map with CALL hook_map_unpin")
+            } else {
+                (before.iter().find(|map| map.def().name == def.name).cloned(), "Detach the program first")
+            };
+            let map = match found {
+                Some(map) if map.def().same_layout(def) => map,
+                Some(map) => {
+                    let (found, wanted) = (map.def().layout(), def.layout());
+                    return Err(BindError::Layout { name: def.name.clone(), found, wanted, remedy });
+                }
+                None => {
+                    made.push(place);
+                    Map::new(def.clone(), &self.budget, &self.reclaimer)
+                        .map_err(|source| BindError::Make { name: def.name.clone(), source })?
+                }
+            };
+            maps.push(Some(map));
+        }
+        for place in made {
+            fill(object, place, &maps)?;
+        }
+        Ok(Bindings { memory, maps })
+    }
+
+    /// The maps of objects that are attached now, as far as they are to be kept by name.
+    pub fn pin(&self, maps: impl Iterator<Item = Arc<Map>>) {
+        let mut pinned = self.pinned();
+        for map in maps.filter(|map| map.def().pinned) {
+            pinned.entry(map.def().name.clone()).or_insert(map);
+        }
+    }
+
+    pub fn unpin(&self, name: &str) -> Option<Arc<Map>> {
+        self.pinned().remove(name)
+    }
+
+    pub fn all_pinned(&self) -> Vec<Arc<Map>> {
+        self.pinned().values().cloned().collect()
+    }
+}
+
+/// Puts in what `.values = {...}` says, as far as it is maps. Programs follow once they are compiled.
+fn fill(object: &Object, place: usize, maps: &[Option<Arc<Map>>]) -> Result<(), BindError> {
+    let def = &object.maps[place];
+    let Some(Body::MapArray(outer)) = maps[place].as_deref().map(Map::body) else { return Ok(()) };
+    for (index, initial) in &def.values {
+        let Initial::Map(inner) = initial else { continue };
+        let Some(map) = maps.get(*inner).cloned().flatten() else { continue };
+        if !def.inner.as_ref().is_some_and(|expected| expected.same_layout(map.def())) {
+            let (found, wanted) = (map.def().layout(), def.inner.as_ref().map(|def| def.layout()).unwrap_or_default());
+            return Err(BindError::Layout {
+                name: map.def().name.clone(),
+                found,
+                wanted,
+                remedy: "Give it the layout that the map of maps declares",
+            });
+        }
+        // Nobody uses the map yet, and the index was checked against max_entries.
+        let _ = outer.set(*index, Some(map));
+    }
+    Ok(())
+}
