@@ -4,6 +4,7 @@
 
 pub mod answers;
 pub mod machine;
+mod markdown;
 pub mod queries;
 pub mod report;
 pub mod run;

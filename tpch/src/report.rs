@@ -1,4 +1,4 @@
-//! The report of a comparison: report.json, times.csv and one HTML file that needs nothing else.
+//! The report of a comparison: report.json, times.csv, report.md, and one HTML file that needs nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::machine::Machine;
+use crate::markdown;
 use crate::queries::QUERIES;
 use crate::run::{Configuration, Times, program_name};
 use crate::stats::{Paired, mean, median, quantile};
@@ -344,7 +345,7 @@ impl Report {
         table
     }
 
-    /// Writes report.json, times.csv and report.html into a folder and returns the path of the last.
+    /// Writes report.json, times.csv, report.md and report.html into a folder and returns the path of the last.
     pub fn write(&self, folder: &Path) -> Result<PathBuf> {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let put = |name: &str, content: &[u8]| {
@@ -354,6 +355,7 @@ impl Report {
         };
         put("report.json", &serde_json::to_vec_pretty(self)?)?;
         put("times.csv", &self.csv()?)?;
+        put("report.md", markdown::of(self).as_bytes())?;
         put("report.html", self.html()?.as_bytes())
     }
 

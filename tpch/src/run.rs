@@ -72,9 +72,8 @@ impl Comparison<'_> {
                 for index in order(workers.len(), round + number + turn) {
                     let name = &self.configurations[index].name;
                     let cold = turn == 0 && round < self.cold_rounds;
-                    let timing = workers[index]
-                        .time(&QUERIES[number], cold)
-                        .with_context(|| format!("configuration {name}"))?;
+                    let timing =
+                        workers[index].time(&QUERIES[number], cold).with_context(|| format!("configuration {name}"))?;
                     if turn > 0 {
                         hot_s[index].push(timing.seconds);
                     } else if cold {

@@ -118,6 +118,10 @@ fn the_report_has_the_keys_that_its_readers_know() {
     let csv = fs::read_to_string(folder.join("times.csv")).unwrap();
     // A header; three configurations hot and cold, one set hot, three runs each.
     assert_eq!(csv.lines().count(), 1 + QUERIES * 3 * 7);
+    let markdown = fs::read_to_string(folder.join("report.md")).unwrap();
+    assert!(markdown.contains("Results equal in every run, bit for bit: 22 of 22 queries."), "{markdown}");
+    // Four tables: the sets, the queries hot and cold, the reloads.
+    assert_eq!(markdown.matches("|---|").count(), 4, "{markdown}");
 }
 
 #[test]
