@@ -6,7 +6,8 @@ use crate::{
     hook::Hook,
     hooks::Degenerate,
     jit,
-    object::{MemoryError, ObjectError},
+    maps::store::BindError,
+    object::{MemoryError, ObjectError, ParameterError},
     verifier::Rejection,
 };
 
@@ -43,6 +44,16 @@ pub enum Problem {
     Twice { path: PathBuf, hook: Hook, first: String, name: String },
     #[error("{}: the list names {name} twice", path.display())]
     SameName { path: PathBuf, name: String },
+    #[error("{}: {source}", path.display())]
+    Maps { path: PathBuf, source: BindError },
+    #[error("{}: the parameter {name} cannot be set: {source}", path.display())]
+    Parameter { path: PathBuf, name: String, source: ParameterError },
+    #[error("no map is named '{name}'; maps: {known}")]
+    NoMap { name: String, known: String },
+    #[error("several maps are named '{name}': {names}; name one of them in full")]
+    AmbiguousMap { name: String, names: String },
+    #[error("no map named '{name}' is pinned")]
+    NotPinned { name: String },
     #[error("no program named '{name}' is attached")]
     NotAttached { name: String },
     #[error("this process is a fork: its hooks are detached for good; open the database in a process of its own")]

@@ -24,9 +24,16 @@ mod vm;
 pub use error::{Error, Problem};
 pub use hook::{Class, Hook};
 pub use hooks::{
-    Attached, Degenerate, Generation, Options, PointInfo, ProgramInfo, ProgramReport, Refusals, Report, Runtime,
-    Timings,
+    Attached, Degenerate, Generation, MapHandle, MapInfo, Options, PointInfo, ProgramInfo, ProgramReport, Refusals,
+    Report, Runtime, Timings,
 };
 pub use jit::Error as CompileError;
-pub use object::{Fault, MemoryError, ObjectError, SourceLine};
+pub use maps::{
+    Error as MapError, Failure, UpdateFlags,
+    outside::{Entry, Refusal},
+    store::BindError,
+};
+pub use object::{
+    Fault, MapDef, MapKind, Member, MemoryError, ObjectError, Parameter, ParameterError, SourceLine, Type,
+};
 pub use verifier::{Field, Reason, Rejection};

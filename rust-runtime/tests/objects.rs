@@ -147,7 +147,7 @@ fn symbols_and_calls() {
     assert_says!(refused("unknown_call", call), "unknown symbol nowhere");
     let address = "static __noinline __u64 g(void) { return 1; }\n\
                    SEC(\"duckdb/load\") __u64 f(void *c) { __u64 a = (__u64)&g; (void)c; return a; }";
-    assert_says!(refused("address", address), "address of the function", "callbacks come");
+    assert_says!(refused("address", address), "program f (hook load) is refused");
     let helper = "SEC(\"duckdb/load\") __u64 f(void *c) { (void)c; return ((__u64 (*)(void))(void *)4711)(); }";
     assert_says!(
         refused("helper", helper),

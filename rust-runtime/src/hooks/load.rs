@@ -8,13 +8,14 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Timings, quality};
+use super::{HookSet, Timings, quality};
 use crate::{
     error::Problem,
     helpers::Env,
     hook::Hook,
     jit::{self, Program},
-    object::{self, Memory, Object, ProgramText},
+    maps::store::{Bindings, Store},
+    object::{self, Memory, Object, Parameter, ProgramText},
     verifier,
 };
 
@@ -22,8 +23,22 @@ use crate::{
 pub struct Loaded {
     pub name: String,
     pub path: PathBuf,
-    pub license: Option<String>,
+    pub object: Arc<Object>,
+    pub bindings: Bindings,
     pub programs: Vec<LoadedProgram>,
+}
+
+/// What a load needs beside the file.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub env: &'static Env,
+    pub store: &'a Store,
+    /// What is attached: an object of the same name hands its maps on.
+    pub current: &'a HookSet,
+    /// Constants that are set before the check.
+    pub parameters: &'a [(String, Parameter)],
+    /// With programs that are not attached unless asked for.
+    pub optional: bool,
 }
 
 pub struct LoadedProgram {
@@ -34,41 +49,51 @@ pub struct LoadedProgram {
     pub mixed: bool,
 }
 
-/// Reads, checks and compiles. `optional`: with those that are not attached unless asked for.
-pub fn load(path: &Path, optional: bool, env: &'static Env) -> Result<Loaded, Problem> {
+/// Reads, checks and compiles.
+pub fn load(path: &Path, context: Context<'_>) -> Result<Loaded, Problem> {
     let name = program_name(path)?;
     let in_object = |source| Problem::Object { path: path.to_owned(), source };
     let (bytes, read_ns) = timed(|| object::read(path));
     let bytes = bytes.map_err(in_object)?;
     let (object, parse_ns) = timed(|| object::parse(&bytes));
-    let object = Arc::new(object.map_err(in_object)?);
-    let wanted: Vec<usize> =
-        (0..object.programs.len()).filter(|&index| optional || !object.programs[index].optional).collect();
+    let mut object = object.map_err(in_object)?;
+    for (name, value) in context.parameters {
+        object.set(name, value).map_err(|source| {
+            let name = name.clone();
+            Problem::Parameter { path: path.to_owned(), name, source }
+        })?;
+    }
+    let object = Arc::new(object);
+    let is_wanted = |index: &usize| context.optional || !object.programs[*index].optional;
+    let wanted: Vec<usize> = (0..object.programs.len()).filter(is_wanted).collect();
     if wanted.is_empty() {
         return Err(Problem::OnlyOptional { path: path.to_owned() });
     }
     let memory = Memory::new(&object.regions).map_err(|source| Problem::Memory { path: path.to_owned(), source })?;
+    let before = context.current.by_name(&name).map(|object| object.bindings.maps().cloned().collect::<Vec<_>>());
+    let bindings = context.store.bind(&object, memory, &before.unwrap_or_default());
+    let bindings = bindings.map_err(|source| Problem::Maps { path: path.to_owned(), source })?;
     let timings = Timings { read_ns, parse_ns, ..Timings::default() };
     let programs = wanted
         .into_iter()
-        .map(|index| load_program(path, &object, index, &memory, env, timings))
+        .map(|index| load_program(path, &object, index, &bindings, context.env, timings))
         .collect::<Result<_, _>>()?;
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Ok(Loaded { name, path: absolute, license: object.license.clone(), programs })
+    Ok(Loaded { name, path: absolute, object, bindings, programs })
 }
 
 fn load_program(
     path: &Path,
     object: &Arc<Object>,
     index: usize,
-    memory: &Arc<Memory>,
+    bindings: &Bindings,
     env: &'static Env,
     timings: Timings,
 ) -> Result<LoadedProgram, Problem> {
     let text = &object.programs[index];
     let (verified, check_ns) = timed(|| verifier::verify(object, index, text.hook));
     let verified = verified.map_err(|rejection| Problem::Rejected { path: path.to_owned(), rejection })?;
-    let (program, compile_ns) = timed(|| jit::compile(verified, memory.clone(), env));
+    let (program, compile_ns) = timed(|| jit::compile(verified, bindings.clone(), env));
     let program = program.map_err(|source| Problem::Compile { path: path.to_owned(), source })?;
     let digest = digest(object, text);
     let (tested, quality_ns) = timed(|| quality::tested(&program, digest));

@@ -13,6 +13,7 @@
 
 mod info;
 mod load;
+mod maps;
 mod quality;
 mod set;
 
@@ -34,9 +35,12 @@ use crate::{
     helpers::Env,
     hook::Hook,
     jit,
+    maps::store::Store,
+    object::Parameter,
 };
 pub use info::{Attached, Generation, Options, PointInfo, ProgramInfo, ProgramReport, Refusals, Report, Timings};
 use load::{Loaded, load};
+pub use maps::{MapHandle, MapInfo};
 pub use quality::Degenerate;
 use set::{AttachedObject, AttachedProgram, HookSet};
 
@@ -48,6 +52,10 @@ pub struct Runtime {
     owner: u32,
     env: &'static Env,
     published: ArcSwap<HookSet>,
+    /// Makes maps, and keeps those that are pinned.
+    store: Store,
+    /// Held from the reading of files to publication: a reload takes over the maps of what is attached.
+    changing: Mutex<()>,
     control: Mutex<Control>,
     /// A pin went away while `control` was taken.
     unpinned: AtomicBool,
@@ -95,6 +103,11 @@ impl Runtime {
             host,
             owner: process::id(),
             env: Env::leak(host),
+            store: Store::new(Box::new({
+                let wait = host.synchronize;
+                move || synchronize(wait)
+            })),
+            changing: Mutex::default(),
             published: ArcSwap::from_pointee(HookSet::new(Generation(0), Vec::new())),
             control: Mutex::default(),
             unpinned: AtomicBool::new(false),
@@ -103,7 +116,9 @@ impl Runtime {
 
     /// Attaches exactly these objects, all or none, in one step; reads every file anew. An empty list detaches all.
     pub fn replace(&self, paths: &[PathBuf]) -> Result<Generation, Error> {
-        let loaded = paths.iter().map(|path| load(path, false, self.env)).collect::<Result<Vec<_>, _>>();
+        let _changing = self.begin_change()?;
+        let current = self.published.load_full();
+        let loaded = paths.iter().map(|path| load(path, self.context(&current, &[]))).collect::<Result<Vec<_>, _>>();
         let loaded = loaded.and_then(check_list).map_err(|problem| self.unchanged(problem))?;
         self.change(|_, generation| {
             Ok(loaded.into_iter().map(|loaded| Arc::new(AttachedObject::new(loaded, generation))).collect())
@@ -112,7 +127,20 @@ impl Runtime {
 
     /// Attaches one object beside the others.
     pub fn attach(&self, path: &Path, options: Options) -> Result<Attached, Error> {
-        let loaded = load(path, false, self.env).map_err(|problem| self.unchanged(problem))?;
+        self.attach_with(path, options, &[])
+    }
+
+    /// Attaches one object, some of whose constants (`const volatile` variables) are set first. They hold for this load.
+    pub fn attach_with(
+        &self,
+        path: &Path,
+        options: Options,
+        parameters: &[(String, Parameter)],
+    ) -> Result<Attached, Error> {
+        let _changing = self.begin_change()?;
+        let current = self.published.load_full();
+        let loaded = load(path, self.context(&current, parameters));
+        let loaded = loaded.map_err(|problem| self.unchanged(problem))?;
         let name = loaded.name.clone();
         let hooks: Vec<Hook> = loaded.programs.iter().map(|loaded| loaded.program.hook()).collect();
         let mut displaced = Vec::new();
@@ -134,6 +162,7 @@ impl Runtime {
 
     /// Detaches the object of that name.
     pub fn detach(&self, name: &str) -> Result<Generation, Error> {
+        let _changing = self.begin_change()?;
         self.change(|current, _| match current.by_name(name) {
             None => Err(Problem::NotAttached { name: name.to_owned() }),
             Some(_) => Ok(current.objects.iter().filter(|object| object.name != name).cloned().collect()),
@@ -141,12 +170,16 @@ impl Runtime {
     }
 
     pub fn detach_all(&self) -> Result<Generation, Error> {
+        let _changing = self.begin_change()?;
         self.change(|_, _| Ok(Vec::new()))
     }
 
     /// Reads, checks and compiles an object, and attaches nothing.
     pub fn verify(&self, path: &Path) -> Result<Report, Error> {
-        let loaded = load(path, true, self.env).map_err(|problem| self.unchanged(problem))?;
+        // Its maps are its own: what it would take over when attached stays as it is.
+        let nothing = HookSet::new(Generation(0), Vec::new());
+        let loaded = load(path, load::Context { optional: true, ..self.context(&nothing, &[]) });
+        let loaded = loaded.map_err(|problem| self.unchanged(problem))?;
         let programs = loaded.programs.iter().map(|loaded| {
             let text = loaded.program.text();
             ProgramReport {
@@ -165,7 +198,7 @@ impl Runtime {
             }
         });
         let programs = programs.collect();
-        Ok(Report { name: loaded.name, path: loaded.path, license: loaded.license, programs })
+        Ok(Report { name: loaded.name, path: loaded.path, license: loaded.object.license.clone(), programs })
     }
 
     /// Every hook, in the order of their numbers.
@@ -221,6 +254,19 @@ impl Runtime {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn context<'a>(&'a self, current: &'a HookSet, parameters: &'a [(String, Parameter)]) -> load::Context<'a> {
+        load::Context { env: self.env, store: &self.store, current, parameters, optional: false }
+    }
+
+    fn begin_change(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        // Before the lock: a thread that held it in the parent is not here to give it back.
+        if self.owner != process::id() {
+            return Err(Problem::Forked.into());
+        }
+        // It guards nothing that a panic could leave half-done.
+        Ok(self.changing.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn unchanged(&self, problem: Problem) -> Error {
         Error::while_in_force(problem, &self.published.load().names())
     }
@@ -230,10 +276,6 @@ impl Runtime {
         &self,
         next: impl FnOnce(&HookSet, Generation) -> Result<Vec<Arc<AttachedObject>>, Problem>,
     ) -> Result<Generation, Error> {
-        // Before the lock: a thread that held it in the parent is not here to give it back.
-        if self.owner != process::id() {
-            return Err(Problem::Forked.into());
-        }
         let mut control = self.lock();
         let current = self.published.load_full();
         let generation = Generation(current.generation.0 + 1);
@@ -266,10 +308,8 @@ impl Runtime {
         let gone = current.objects.iter().filter(|object| !next.objects.iter().any(|stays| Arc::ptr_eq(stays, object)));
         control.retired.extend(gone.cloned());
         self.published.store(Arc::clone(&next));
-        if let Some(synchronize) = self.host.synchronize {
-            // SAFETY: called outside of hookpoints, as it must be.
-            unsafe { synchronize() };
-        }
+        synchronize(self.host.synchronize);
+        self.store.pin(next.objects.iter().flat_map(|object| object.bindings.maps().cloned()));
         let took = start.elapsed().as_nanos() as u64;
         for program in new() {
             program.publish_ns.store(took, Ordering::Relaxed);
@@ -308,6 +348,14 @@ impl Runtime {
 impl Control {
     fn reclaim(&mut self) {
         self.retired.retain(|object| object.is_pinned());
+    }
+}
+
+/// Waits until no program runs that ran at the call.
+fn synchronize(wait: Option<unsafe extern "C" fn()>) {
+    if let Some(wait) = wait {
+        // SAFETY: the host's function, called outside of hookpoints, as it must be.
+        unsafe { wait() };
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     Generation, Timings,
     load::{Loaded, LoadedProgram},
 };
-use crate::{hook::Hook, jit::Program};
+use crate::{hook::Hook, jit::Program, maps::store::Bindings, object::Object};
 
 /// Objects that are attached together, under one number.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ unsafe impl Sync for HookSet {}
 pub struct AttachedObject {
     pub name: String,
     pub path: PathBuf,
+    pub parsed: Arc<Object>,
+    pub bindings: Bindings,
     pub programs: Vec<AttachedProgram>,
 }
 
@@ -98,8 +100,9 @@ impl HookSet {
 
 impl AttachedObject {
     pub fn new(loaded: Loaded, generation: Generation) -> AttachedObject {
-        let programs = loaded.programs.into_iter().map(|program| AttachedProgram::new(program, generation)).collect();
-        AttachedObject { name: loaded.name, path: loaded.path, programs }
+        let Loaded { name, path, object: parsed, bindings, programs } = loaded;
+        let programs = programs.into_iter().map(|program| AttachedProgram::new(program, generation)).collect();
+        AttachedObject { name, path, parsed, bindings, programs }
     }
 
     pub fn hooks(&self) -> impl Iterator<Item = Hook> + '_ {

@@ -32,6 +32,7 @@ use duckbpf_abi::duckbpf_hash_batch;
 use crate::{
     helpers::Env,
     hook::Hook,
+    maps::store::Bindings,
     object::{Memory, ProgramText},
     verifier::{Facts, Verified},
 };
@@ -58,8 +59,8 @@ pub struct Program {
     code: Code,
     entry: usize,
     hash_batch: Option<usize>,
-    /// The code refers to it by address.
-    memory: Arc<Memory>,
+    /// The code refers to them by address.
+    bindings: Bindings,
 }
 
 /// A program's entry: takes its context, returns r0.
@@ -67,12 +68,13 @@ pub type Entry = unsafe extern "C" fn(*mut c_void) -> u64;
 /// A hash program's loop over a vector of keys.
 pub type HashBatch = unsafe extern "C" fn(*const duckbpf_hash_batch);
 
-/// Compiles a verified program. `memory` must hold the regions of its object.
-pub fn compile(verified: Verified, memory: Arc<Memory>, env: &'static Env) -> Result<Program, Error> {
+/// Compiles a verified program. The bindings are its object's.
+pub fn compile(verified: Verified, bindings: impl Into<Bindings>, env: &'static Env) -> Result<Program, Error> {
     check_processor()?;
-    let assembled = emit::assemble(&verified, &memory, env).map_err(Error::Assemble)?;
+    let bindings = bindings.into();
+    let assembled = emit::assemble(&verified, &bindings.memory, env).map_err(Error::Assemble)?;
     let code = Code::new(&assembled.bytes)?;
-    Ok(Program { entry: assembled.entry, hash_batch: assembled.hash_batch, verified, code, memory })
+    Ok(Program { entry: assembled.entry, hash_batch: assembled.hash_batch, verified, code, bindings })
 }
 
 /// Whether programs can run on this processor.
@@ -112,7 +114,7 @@ impl Program {
     }
 
     pub fn memory(&self) -> &Arc<Memory> {
-        &self.memory
+        &self.bindings.memory
     }
 
     pub fn code(&self) -> &[u8] {

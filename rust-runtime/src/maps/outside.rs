@@ -27,6 +27,8 @@ pub enum Refusal {
     NoEntries(MapKind),
     #[error("a {0} keeps all its entries; set their values instead")]
     Permanent(MapKind),
+    #[error("variables belong to their programs; those in .rodata are set by hook_attach(..., params := {{...}})")]
+    Variables,
     #[error("{0} can only be changed by the object that declares it")]
     Fixed(MapKind),
     #[error(transparent)]

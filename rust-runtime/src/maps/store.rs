@@ -44,12 +44,14 @@ pub struct Bindings {
     pub maps: Vec<Option<Arc<Map>>>,
 }
 
-impl Bindings {
-    /// Of an object without maps.
-    pub fn only(memory: Arc<Memory>) -> Bindings {
+/// Of an object without maps.
+impl From<Arc<Memory>> for Bindings {
+    fn from(memory: Arc<Memory>) -> Self {
         Bindings { memory, maps: Vec::new() }
     }
+}
 
+impl Bindings {
     /// The map at a place of `Object.maps`.
     pub fn map(&self, place: u32) -> Option<&Arc<Map>> {
         self.maps.get(place as usize)?.as_ref()

@@ -6,6 +6,7 @@
 use std::{io, ptr, sync::Arc};
 
 use super::Region;
+use crate::maps::words;
 
 const PAGE: usize = 4096;
 /// Regions begin on cache lines.
@@ -77,6 +78,13 @@ impl Memory {
     /// Bytes of global variables.
     pub fn size(&self) -> usize {
         self.regions.iter().map(|region| region.size).sum()
+    }
+
+    /// What a region holds now.
+    pub fn read(&self, region: usize) -> Option<Vec<u8>> {
+        let map = self.regions.get(region)?;
+        // SAFETY: the region is mapped and readable; programs may write to it meanwhile.
+        Some(unsafe { words::read(map.address as *const u8, map.size) })
     }
 
     /// In the order of the object's regions.

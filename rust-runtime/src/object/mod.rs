@@ -16,6 +16,7 @@ mod lines;
 mod link;
 mod maps;
 mod memory;
+mod parameters;
 mod read;
 
 pub use btf::{Member, Type};
@@ -26,6 +27,7 @@ pub use maps::{FLAG_READ_ONLY_PROGRAM, Initial, MAX_KEY, MAX_MAPS, MAX_VALUE, Ma
 #[cfg(test)]
 pub use memory::RegionMap;
 pub use memory::{Memory, MemoryError};
+pub use parameters::{Parameter, ParameterError};
 pub use read::read;
 
 use crate::{hook::Hook, isa::Insn};

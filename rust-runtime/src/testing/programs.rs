@@ -60,9 +60,8 @@ pub fn object(hook: Hook, insns: Vec<Insn>, ends: &[usize], regions: Vec<Region>
         functions.enumerate().map(|(index, (start, end))| Function { name: format!("f{index}"), start, end }).collect();
     let program = ProgramText::from_insns(hook, insns, functions);
     let maps = regions.iter().enumerate();
-    let maps = maps
-        .map(|(index, region)| MapDef::of_region(index, &region.name, region.size, region.writable))
-        .collect();
+    let maps =
+        maps.map(|(index, region)| MapDef::of_region(index, &region.name, region.size, region.writable)).collect();
     let (license, variables) = (None, Vec::new());
     Arc::new(Object { license, programs: vec![program], regions, maps, variables, hash_types: None, hash_mixed: None })
 }

@@ -102,7 +102,7 @@ fn reserved_fields_and_unknown_instructions() {
     assert_eq!(decode(&[insn(0x8d, 0, 0, 0, 1), EXIT]), DecodeError::IndirectCall);
     assert_eq!(decode(&[insn(0x85, 0, 2, 0, 1), EXIT]), DecodeError::KernelCall);
     assert_eq!(decode(&[insn(0x18, 0, 0, 0, 1), EXIT]), DecodeError::HalfConstant);
-    assert_eq!(decode(&[insn(0x18, 0, 1, 0, 1), insn(0, 0, 0, 0, 0), EXIT]), DecodeError::Reserved);
+    assert_eq!(decode(&[insn(0x18, 0, 3, 0, 1), insn(0, 0, 0, 0, 0), EXIT]), DecodeError::Reserved);
     assert_eq!(decode(&[insn(0x95, 0, 0, 0, 1)]), DecodeError::Reserved);
     assert_eq!(decode(&[insn(0xc3 | 0x10, 10, 1, 0, 0), EXIT]), DecodeError::Opcode(0xd3), "atomics have 4 or 8 bytes");
 }

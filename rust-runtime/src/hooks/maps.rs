@@ -1,0 +1,199 @@
+//! Finding maps by name: those of attached objects, their sections of variables, and those that are pinned.
+
+use std::sync::Arc;
+
+use super::{HookSet, Runtime};
+use crate::{
+    error::{Error, Problem},
+    maps::{Body, Map, UpdateFlags, outside::Entry, outside::Refusal},
+    object::{MapDef, MapKind, Member, Memory, Type},
+};
+
+/// A map as people see it.
+#[derive(Clone, Debug)]
+pub struct MapInfo {
+    /// Its number in the process; 0: a section of variables.
+    pub id: u32,
+    pub name: String,
+    /// The object that declares it; None: it is pinned, and its programs are detached or many.
+    pub owner: Option<String>,
+    pub kind: MapKind,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    /// Entries that it holds; of a ring buffer, bytes that wait.
+    pub entries: u64,
+    /// Bytes of memory that it counts for.
+    pub bytes: u64,
+    pub pinned: bool,
+    /// Ring buffers: records for which there was no room.
+    pub lost: u64,
+}
+
+/// A map, or a section of variables. It stays as long as this does, attached or not.
+#[derive(Clone, Debug)]
+pub struct MapHandle {
+    owner: Option<String>,
+    def: MapDef,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Map(Arc<Map>),
+    Variables { memory: Arc<Memory>, region: usize },
+}
+
+impl MapHandle {
+    fn of_map(map: &Arc<Map>, owner: Option<&str>) -> MapHandle {
+        MapHandle { owner: owner.map(str::to_owned), def: map.def().clone(), place: Place::Map(map.clone()) }
+    }
+
+    /// Its name, alone and with its owner's.
+    fn is_called(&self, name: &str) -> bool {
+        match name.rsplit_once('/') {
+            Some((owner, name)) => self.owner.as_deref() == Some(owner) && self.def.name == name,
+            None => self.def.name == name,
+        }
+    }
+
+    fn full_name(&self) -> String {
+        self.owner.as_ref().map_or_else(|| self.def.name.clone(), |owner| format!("{owner}/{}", self.def.name))
+    }
+
+    /// How it was declared: its types are what says how keys and values are to be shown.
+    pub fn definition(&self) -> &MapDef {
+        &self.def
+    }
+
+    pub fn info(&self) -> MapInfo {
+        let MapDef { name, kind, key_size, value_size, max_entries, pinned, .. } = &self.def;
+        let (id, entries, bytes, lost) = match &self.place {
+            Place::Map(map) => {
+                let lost = if let Body::Ring(ring) = map.body() { ring.counts().lost } else { 0 };
+                (map.id(), map.len(), map.bytes(), lost)
+            }
+            Place::Variables { .. } => (0, 1, u64::from(*value_size), 0),
+        };
+        MapInfo {
+            id,
+            name: name.clone(),
+            owner: self.owner.clone(),
+            kind: *kind,
+            key_size: *key_size,
+            value_size: *value_size,
+            max_entries: *max_entries,
+            entries,
+            bytes,
+            pinned: *pinned,
+            lost,
+        }
+    }
+
+    /// What it holds now.
+    pub fn entries(&self) -> Result<Vec<Entry>, Refusal> {
+        match &self.place {
+            Place::Map(map) => map.entries(),
+            Place::Variables { memory, region } => {
+                let values = memory.read(*region).into_iter().collect();
+                Ok(vec![Entry { key: 0u32.to_le_bytes().to_vec(), values }])
+            }
+        }
+    }
+
+    /// Sets a key's value: one, or one a shard.
+    pub fn set(&self, key: &[u8], values: &[Vec<u8>], flags: UpdateFlags) -> Result<(), Refusal> {
+        self.map()?.set(key, values, flags)
+    }
+
+    /// Takes a key out.
+    pub fn remove(&self, key: &[u8]) -> Result<(), Refusal> {
+        self.map()?.remove(key)
+    }
+
+    /// Reads up to `most` records of a ring buffer and frees their room.
+    pub fn drain(&self, most: usize) -> Result<Vec<Vec<u8>>, Refusal> {
+        self.map()?.drain(most)
+    }
+
+    fn map(&self) -> Result<&Map, Refusal> {
+        match &self.place {
+            Place::Map(map) => Ok(map),
+            Place::Variables { .. } => Err(Refusal::Variables),
+        }
+    }
+}
+
+impl Runtime {
+    /// Every map and section of variables: of attached objects, and pinned.
+    pub fn maps(&self) -> Vec<MapHandle> {
+        let mut handles = in_set(&self.published.load());
+        let pinned = self.store.all_pinned();
+        let known: Vec<u32> = handles.iter().map(|handle| handle.info().id).collect();
+        handles.extend(pinned.iter().filter(|map| !known.contains(&map.id())).map(|map| MapHandle::of_map(map, None)));
+        handles
+    }
+
+    /// The map of a name: alone where only one is called so, or `object/map`.
+    pub fn map(&self, name: &str) -> Result<MapHandle, Error> {
+        let all = self.maps();
+        let mut found: Vec<&MapHandle> = all.iter().filter(|handle| handle.is_called(name)).collect();
+        // Several objects share what is pinned.
+        found.dedup_by_key(|handle| handle.info().id);
+        let names = |handles: &mut dyn Iterator<Item = &MapHandle>| {
+            let names: Vec<String> = handles.map(MapHandle::full_name).collect();
+            if names.is_empty() { "there is none".to_owned() } else { names.join(", ") }
+        };
+        match found.as_slice() {
+            [one] => Ok((*one).clone()),
+            [] => Err(Problem::NoMap { name: name.into(), known: names(&mut all.iter()) }.into()),
+            several => {
+                let names = names(&mut several.iter().copied());
+                Err(Problem::AmbiguousMap { name: name.into(), names }.into())
+            }
+        }
+    }
+
+    /// What maps may take together, and what they take.
+    pub fn map_memory(&self) -> (u64, u64) {
+        (self.store.budget().ceiling(), self.store.budget().used())
+    }
+
+    /// Maps that exist stay, whatever they take.
+    pub fn set_map_memory(&self, bytes: u64) {
+        self.store.budget().set_ceiling(bytes);
+    }
+
+    /// Forgets a pinned map: it goes with the last program that uses it.
+    pub fn unpin_map(&self, name: &str) -> Result<(), Error> {
+        self.store.unpin(name).map(|_| ()).ok_or_else(|| Problem::NotPinned { name: name.into() }.into())
+    }
+}
+
+fn in_set(set: &HookSet) -> Vec<MapHandle> {
+    let mut handles = Vec::new();
+    for object in &set.objects {
+        let owner = Some(object.name.as_str());
+        for def in object.parsed.maps.iter().filter(|def| def.value_size > 0) {
+            let Some(region) = def.region else { continue };
+            let value = Some(variables(&object.parsed.variables, region, def.value_size));
+            let (key, def) = (Some(Type::Int { bytes: 4, signed: false }), def.clone());
+            let place = Place::Variables { memory: object.bindings.memory.clone(), region };
+            handles.push(MapHandle { owner: owner.map(str::to_owned), def: MapDef { key, value, ..def }, place });
+        }
+        handles.extend(object.bindings.maps().map(|map| MapHandle::of_map(map, owner)));
+    }
+    handles
+}
+
+/// A section of variables as one struct.
+fn variables(variables: &[crate::object::Variable], region: usize, bytes: u32) -> Type {
+    let of_region = variables.iter().filter(|variable| variable.region == region);
+    let members = of_region.filter_map(|variable| {
+        let ty = variable.ty.clone().filter(|ty| ty.size() == variable.size)?;
+        let bit_offset = u32::try_from(variable.offset * 8).ok()?;
+        Some(Member { name: variable.name.clone(), bit_offset, bits: None, ty })
+    });
+    let members: Vec<Member> = members.collect();
+    if members.is_empty() { Type::Bytes { bytes } } else { Type::Struct { name: String::new(), bytes, members } }
+}
