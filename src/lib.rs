@@ -1,9 +1,9 @@
 //! eBPF for DuckDB, from Rust: load, check, attach, detach and inspect programs in a DuckDB that has hookpoints.
 //!
 //! The hookpoints come into a DuckDB in two ways. The loadable extension (`extension/`) puts them into an official DuckDB 2.0.0
-//! that is running, and offers SQL: that is what most people want, and needs no Rust. Programs that hold a
-//! [`duckbpf_host`](runtime::Runtime::host) table - an engine built from the same patch series exports one as
-//! `duckdb_hookpoints_v1` - start the [`Runtime`] themselves:
+//! that is running, and offers SQL: that is what most people want, and needs no Rust. Programs that link DuckDB link an engine
+//! that was built from the same patch series; feature `engine` is for them. Either way the hookpoints are a
+//! [`duckbpf_host`](runtime::Runtime::host) table, on which the [`Runtime`] starts:
 //!
 //! ```no_run
 //! use duckbpf::{Error, Options, Runtime};
@@ -21,6 +21,9 @@
 //! ```
 //!
 //! What a program is, what it may decide and what is checked: the book in `docs/`.
+
+#[cfg(feature = "engine")]
+pub mod engine;
 
 pub use duckbpf_abi as abi;
 pub use duckbpf_runtime as runtime;

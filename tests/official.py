@@ -1,11 +1,15 @@
 """How tests open the official wheel so that a bare `LOAD duckbpf` finds the extension of this checkout, whatever else is
-installed on the machine."""
+installed on the machine. With python/engine first in PYTHONPATH, `duckdb` is a hooked engine instead."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTENSION = ROOT / "target" / "extension" / "duckbpf.duckdb_extension"
 _INSTALLED = ROOT / "target" / "extension" / "installed"
+
+CARRIER = "engine" if "DUCKBPF_LIBRARY" in os.environ else "graft"
+"""How hooks get into the DuckDB that tests run on."""
 
 CONFIG = {"allow_unsigned_extensions": "true", "extension_directory": str(_INSTALLED)}
 

@@ -15,7 +15,7 @@
     unpin	0
 
 Columns of a result are separated by tabs; NULL is `NULL`, an empty text `(empty)`. Connections that are named share the
-database. `${...}` stands for a folder: GALLERY, PROGRAMS (of tests/programs), TMP. A loop (not nested):
+database. `${...}` stands for a folder: GALLERY, PROGRAMS (of tests/programs), TMP; or for the CARRIER. A loop (not nested):
 
     foreach name value value ...
     ... ${name} ...

@@ -3,11 +3,12 @@
 //! An object is up to date when compiler, command line and the contents of every file that it was made from are the same;
 //! `objects/<unit>.json` records them. Times of files play no part.
 
-use crate::{Layout, read, sha256, units, write};
+use crate::units::Tree;
+use crate::{Layout, read, sha256, write};
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,46 +16,77 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-pub(crate) const CLANG: &str = "clang++-19";
-/// What the hungriest unit takes at -O3, with room to spare.
-const BYTES_PER_JOB: u64 = 1_500_000_000;
-/// As the official wheels: x86-64-v3, position independent, no assertions. Line tables stay in the unstripped copy.
+/// What the hungriest unit takes at -O3.
+const BYTES_PER_JOB: u64 = 2_100_000_000;
+/// As the official wheels: x86-64-v3, position independent, no assertions.
 const FLAGS: &[&str] = &[
     "-std=c++17",
     "-O3",
     "-march=x86-64-v3",
     "-fPIC",
-    "-gline-tables-only",
     "-DNDEBUG",
     "-DDUCKDB_VERSION=\"v2.0.0\"",
     "-DDUCKDB_SOURCE_ID=\"d54cbbe3df\"",
 ];
 
-/// The objects of a build.
-pub struct Objects {
-    /// Of DuckDB's units: what they define replaces the host's functions.
-    pub units: Vec<PathBuf>,
-    /// Of the shim.
-    pub shim: Vec<PathBuf>,
+/// Which compiler builds. The official wheels are clang's work; what goes into them has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toolchain {
+    Clang,
+    Gcc,
 }
 
-/// How to compile.
+impl Toolchain {
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Toolchain::Clang => "clang++-19",
+            Toolchain::Gcc => "g++",
+        }
+    }
+
+    /// Line tables for the copies that are not stripped; and libraries that can be in one process twice.
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Toolchain::Clang => &["-gline-tables-only"],
+            Toolchain::Gcc => &["-g1", "-fno-gnu-unique"],
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Toolchain::Clang => "clang-19 lld-19",
+            Toolchain::Gcc => "g++",
+        }
+    }
+}
+
+/// How to compile. Commands run in the workspace's root and name files relative to it, so that ccache knows them again in
+/// another checkout.
 pub struct Compiler {
+    toolchain: Toolchain,
     /// Says which compiler it is, for the records.
     identity: String,
     ccache: bool,
-    tree: PathBuf,
-    objects: PathBuf,
     root: PathBuf,
-    includes: Vec<PathBuf>,
-    series: String,
+    objects: PathBuf,
 }
 
-struct Job {
+/// One object to be.
+pub struct Unit {
     source: PathBuf,
+    /// Of the object, below the folder of objects; without an extension.
+    name: String,
+    /// Beyond those that all units have.
+    arguments: Vec<OsString>,
+    /// Bytes of its text, unity files taken apart: how long it may take the first time.
+    size: u64,
+}
+
+struct Job<'a> {
+    unit: &'a Unit,
     object: PathBuf,
     record: PathBuf,
-    arguments: Vec<OsString>,
+    command: String,
     /// Seconds that it took last time, or a guess.
     seconds: f64,
 }
@@ -66,6 +98,37 @@ struct Record {
     inputs: BTreeMap<PathBuf, String>,
     object: String,
     seconds: f64,
+}
+
+impl Unit {
+    /// Of DuckDB's: a file of the tree, or one that includes such. `name` tells objects of one file apart.
+    pub fn of_tree(tree: &Tree, source: &Path, name: &str) -> Self {
+        let arguments = std::iter::once("-w".into()).chain(tree.arguments()).collect();
+        Self { source: source.into(), name: name.into(), arguments, size: tree.size(source) }
+    }
+
+    /// Of our own: sees the tree's headers, and warnings are errors.
+    pub fn of_shim(tree: &Tree, source: &Path, name: &str) -> Self {
+        let arguments =
+            ["-Wall", "-Wextra", "-Werror"].map(OsString::from).into_iter().chain(tree.arguments()).collect();
+        Self { source: source.into(), name: name.into(), arguments, size: tree.size(source) }
+    }
+
+    /// With one more argument for the compiler.
+    pub fn with(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Headers in this folder, ahead of the tree's.
+    pub fn including(mut self, folder: &Path) -> Self {
+        self.arguments.splice(0..0, ["-I".into(), folder.into()]);
+        self
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// Hashes of files, each read once a run.
@@ -84,73 +147,69 @@ impl Hashes {
 }
 
 impl Compiler {
-    /// Finds clang (and ccache) on PATH.
-    pub fn find(layout: &Layout, tree: &Path, series: &str) -> Result<Self> {
-        let output = Command::new(CLANG).arg("--version").output().with_context(|| {
-            format!("running {CLANG}; install it with: apt-get install -y --no-install-recommends clang-19 lld-19")
+    /// Finds the compiler (and ccache) on PATH.
+    pub fn find(layout: &Layout, toolchain: Toolchain) -> Result<Self> {
+        let program = toolchain.program();
+        let output = Command::new(program).arg("--version").output().with_context(|| {
+            let package = toolchain.package();
+            format!("running {program}; install it with: apt-get install -y --no-install-recommends {package}")
         })?;
-        let shim = layout.root.join("hook-shim");
-        let includes = [shim.join("include"), shim]
-            .into_iter()
-            .chain(units::include_folders(tree)?.into_iter().map(|folder| tree.join(folder)))
-            .collect();
+        let objects = match toolchain {
+            Toolchain::Clang => "objects",
+            Toolchain::Gcc => "objects-gcc",
+        };
         Ok(Self {
+            toolchain,
             identity: String::from_utf8_lossy(&output.stdout).into_owned(),
             ccache: Command::new("ccache").arg("--version").output().is_ok_and(|output| output.status.success()),
-            tree: tree.into(),
-            objects: layout.work.join("objects"),
             root: layout.root.clone(),
-            includes,
-            series: series.into(),
+            objects: layout.work.join(objects),
         })
     }
 
-    /// Compiles DuckDB's units (paths in the tree) and the shim's files, those that are not up to date.
-    pub fn compile(&self, units: &BTreeSet<PathBuf>, shim: &[PathBuf]) -> Result<Objects> {
-        std::fs::create_dir_all(&self.objects).with_context(|| format!("creating {}", self.objects.display()))?;
-        let units: Vec<Job> = units.iter().map(|unit| self.job(&self.tree.join(unit), unit, &[])).collect();
-        let series = format!("-DDUCKBPF_SERIES=\"{}\"", self.series);
-        let shim: Vec<Job> = shim
-            .iter()
-            .map(|source| self.job(source, source.strip_prefix(&self.root).unwrap_or(source), &[&series]))
-            .collect();
+    /// The first line that the compiler says of itself.
+    pub fn version(&self) -> &str {
+        self.identity.lines().next().unwrap_or_default()
+    }
+
+    /// What every unit is compiled with.
+    pub fn flags(&self) -> impl Iterator<Item = &'static str> {
+        FLAGS.iter().chain(self.toolchain.flags()).copied()
+    }
+
+    /// Compiles those that are not up to date. Returns the objects, in the units' order.
+    pub fn compile(&self, units: &[Unit]) -> Result<Vec<PathBuf>> {
+        let jobs: Vec<Job> = units.iter().map(|unit| self.job(unit)).collect();
         let hashes = Hashes::default();
-        let mut stale: Vec<&Job> = units.iter().chain(&shim).filter(|job| !self.is_fresh(job, &hashes)).collect();
+        let mut stale: Vec<&Job> = jobs.iter().filter(|job| !self.is_fresh(job, &hashes)).collect();
         stale.sort_by(|left, right| right.seconds.total_cmp(&left.seconds));
         self.run(&stale)?;
-        let objects = |jobs: &[Job]| jobs.iter().map(|job| job.object.clone()).collect();
-        Ok(Objects { units: objects(&units), shim: objects(&shim) })
+        Ok(jobs.into_iter().map(|job| job.object).collect())
     }
 
-    fn job(&self, source: &Path, name: &Path, extra: &[&str]) -> Job {
-        let stem = name.with_extension("").to_string_lossy().replace('/', "-");
-        let (object, record) = (self.objects.join(format!("{stem}.o")), self.objects.join(format!("{stem}.json")));
-        let warnings: &[&str] = if source.starts_with(&self.tree) { &["-w"] } else { &["-Wall", "-Wextra", "-Werror"] };
-        let mut arguments: Vec<OsString> = FLAGS.iter().chain(warnings).chain(extra).map(OsString::from).collect();
-        for (from, to) in [(&self.tree, "."), (&self.root, "duckbpf")] {
-            arguments.push(format!("-ffile-prefix-map={}={to}", from.display()).into());
-        }
-        for folder in &self.includes {
-            // Warnings are for our own files.
-            let flag = if folder.starts_with(&self.tree) { "-isystem" } else { "-I" };
-            arguments.extend([flag.into(), folder.into()]);
-        }
-        let guess = std::fs::metadata(source).map_or(0.0, |file| file.len() as f64 / 10_000.0);
+    fn job<'a>(&self, unit: &'a Unit) -> Job<'a> {
+        let path = |extension: &str| self.objects.join(format!("{}.{extension}", unit.name));
+        let (object, record) = (path("o"), path("json"));
+        let arguments: Vec<_> = self.arguments(unit).map(|argument| argument.to_string_lossy().into_owned()).collect();
+        let command = sha256(format!("{}\n{}", self.identity, arguments.join("\n")).as_bytes());
+        // Headers first, then so many bytes a second.
+        let guess = 2.0 + unit.size as f64 / 10_000.0;
         let seconds = read_record(&record).map_or(guess, |record| record.seconds);
-        Job { source: source.into(), object, record, arguments, seconds }
+        Job { unit, object, record, command, seconds }
     }
 
-    /// Compiler and command line in one hash.
-    fn command(&self, job: &Job) -> String {
-        let arguments: Vec<_> = job.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
-        sha256(format!("{}\n{}", self.identity, arguments.join("\n")).as_bytes())
+    fn arguments<'a>(&'a self, unit: &'a Unit) -> impl Iterator<Item = OsString> + 'a {
+        // Outside of DuckDB's trees, which have a mapping of their own, files are named from here.
+        let map = format!("-ffile-prefix-map={}=duckbpf", self.root.display());
+        let own = unit.arguments.iter().cloned();
+        self.flags().map(OsString::from).chain([map.into()]).chain(own).chain([unit.source.clone().into()])
     }
 
     fn is_fresh(&self, job: &Job, hashes: &Hashes) -> bool {
         let Some(record) = read_record(&job.record) else { return false };
-        record.command == self.command(job)
+        record.command == job.command
             && hashes.of(&job.object).as_ref() == Some(&record.object)
-            && record.inputs.iter().all(|(path, hash)| hashes.of(path).as_ref() == Some(hash))
+            && record.inputs.iter().all(|(path, hash)| hashes.of(&self.root.join(path)).as_ref() == Some(hash))
     }
 
     fn run(&self, jobs: &[&Job]) -> Result<()> {
@@ -160,8 +219,8 @@ impl Compiler {
         let progress = Progress::new(jobs);
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
+        let hashes = Hashes::default();
         let work = || -> Result<()> {
-            let hashes = Hashes::default();
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if failed.load(Ordering::Relaxed) {
                     break;
@@ -188,25 +247,30 @@ impl Compiler {
 
     fn compile_one(&self, job: &Job, hashes: &Hashes) -> Result<()> {
         let started = Instant::now();
+        let program = self.toolchain.program();
         let dependencies = job.object.with_extension("d");
-        let mut command = if self.ccache { Command::new("ccache") } else { Command::new(CLANG) };
-        if self.ccache {
-            command.arg(CLANG);
+        if let Some(folder) = job.object.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         }
-        command.args(&job.arguments).args(["-MD", "-MF"]).arg(&dependencies);
-        command.arg("-c").arg(&job.source).arg("-o").arg(&job.object).stdin(Stdio::null());
-        let output = command.output().with_context(|| format!("running {CLANG}"))?;
+        let mut command = if self.ccache { Command::new("ccache") } else { Command::new(program) };
+        if self.ccache {
+            command.arg(program);
+        }
+        command.current_dir(&self.root).args(self.arguments(job.unit)).args(["-MD", "-MF"]).arg(&dependencies);
+        command.arg("-c").arg("-o").arg(&job.object).stdin(Stdio::null());
+        let output = command.output().with_context(|| format!("running {program}"))?;
         if !output.status.success() {
-            bail!("compiling {} failed\n{}", job.source.display(), String::from_utf8_lossy(&output.stderr).trim_end());
+            let (source, said) = (job.unit.source.display(), String::from_utf8_lossy(&output.stderr));
+            bail!("compiling {source} failed\n{}", said.trim_end());
         }
         let inputs = parse_dependencies(&String::from_utf8_lossy(&read(&dependencies)?))
             .map(|path| {
-                let hash = hashes.of(&path).with_context(|| format!("reading {}", path.display()))?;
+                let hash = hashes.of(&self.root.join(&path)).with_context(|| format!("reading {}", path.display()))?;
                 Ok((path, hash))
             })
             .collect::<Result<_>>()?;
         let record = Record {
-            command: self.command(job),
+            command: job.command.clone(),
             inputs,
             object: sha256(&read(&job.object)?),
             seconds: started.elapsed().as_secs_f64(),
@@ -241,30 +305,40 @@ fn available_memory() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// A bar on a terminal, a line for each unit elsewhere.
-struct Progress(ProgressBar);
+/// A bar on a terminal, a line for each unit elsewhere. It moves by the time that units are expected to take.
+struct Progress {
+    bar: ProgressBar,
+    units: usize,
+    compiled: AtomicUsize,
+}
 
 impl Progress {
     fn new(jobs: &[&Job]) -> Self {
-        let bar = ProgressBar::new(jobs.len() as u64);
-        let template = "compiling {bar:30} {pos}/{len} units, {elapsed} gone, {eta} left  {msg}";
+        let bar = ProgressBar::new(jobs.iter().map(|job| expected_ms(job)).sum());
+        let template = "compiling {bar:30} {msg}, {elapsed} gone, {eta} left";
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(format!("0/{} units", jobs.len()));
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self(bar)
+        Self { bar, units: jobs.len(), compiled: AtomicUsize::new(0) }
     }
 
     fn done(&self, job: &Job) {
-        self.0.inc(1);
-        let name = job.object.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if self.0.is_hidden() {
-            eprintln!("compiled {}/{} {name}", self.0.position(), self.0.length().unwrap_or_default());
+        let compiled = self.compiled.fetch_add(1, Ordering::Relaxed) + 1;
+        let units = self.units;
+        self.bar.inc(expected_ms(job));
+        self.bar.set_message(format!("{compiled}/{units} units"));
+        if self.bar.is_hidden() {
+            eprintln!("compiled {compiled}/{units} {}", job.unit.name);
         }
-        self.0.set_message(name);
     }
 
     fn finish(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
+}
+
+fn expected_ms(job: &Job) -> u64 {
+    (job.seconds * 1e3) as u64
 }
 
 #[cfg(test)]
@@ -276,6 +350,59 @@ mod tests {
         let rule = "a.o: /src/a.cpp \\\n  /src/with\\ space.hpp \\\n  b.hpp\n";
         let paths: Vec<_> = parse_dependencies(rule).collect();
         assert_eq!(paths, ["/src/a.cpp", "/src/with space.hpp", "b.hpp"].map(PathBuf::from));
+    }
+
+    /// A checkout with one unit, `duckdb/a.cpp`, which includes `h.hpp`.
+    fn checkout(name: &str) -> (Layout, Tree) {
+        let root = std::env::temp_dir().join(format!("duckbpf-compile-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        let tree = root.join("tree");
+        let manifest = r#"{"base": {"cpp_files": [], "include_dirs": ["inc"]}, "extensions": {}}"#;
+        write(&tree.join("duckdb/manifest.json"), manifest.as_bytes()).unwrap();
+        write(&tree.join("duckdb/inc/h.hpp"), b"constexpr int number = 1;\n").unwrap();
+        write(&tree.join("duckdb/a.cpp"), b"#include \"h.hpp\"\nint f() { return number; }\n").unwrap();
+        (Layout::new(&root), Tree::read(&root, &tree).unwrap())
+    }
+
+    fn stale(compiler: &Compiler, unit: &Unit) -> bool {
+        !compiler.is_fresh(&compiler.job(unit), &Hashes::default())
+    }
+
+    #[test]
+    fn what_a_killed_build_or_a_change_leaves_is_compiled_again() {
+        let (layout, tree) = checkout("again");
+        let unit = || Unit::of_tree(&tree, &tree.file(Path::new("duckdb/a.cpp")), "stock/a");
+        let compiler = Compiler::find(&layout, Toolchain::Clang).unwrap();
+        assert!(stale(&compiler, &unit()));
+        let object = compiler.compile(&[unit()]).unwrap().remove(0);
+        let first = read(&object).unwrap();
+        assert!(!stale(&compiler, &unit()));
+
+        // Killed while it wrote the object.
+        write(&object, &first[..first.len() / 2]).unwrap();
+        assert!(stale(&compiler, &unit()));
+        compiler.compile(&[unit()]).unwrap();
+        assert_eq!(read(&object).unwrap(), first);
+
+        let other =
+            Compiler { identity: "another compiler".into(), ..Compiler::find(&layout, Toolchain::Clang).unwrap() };
+        assert!(stale(&other, &unit()));
+        assert!(stale(&compiler, &unit().with("-DX=1")));
+
+        write(&layout.root.join("tree/duckdb/inc/h.hpp"), b"constexpr int number = 2;\n").unwrap();
+        assert!(stale(&compiler, &unit()));
+        compiler.compile(&[unit()]).unwrap();
+        assert_ne!(read(&object).unwrap(), first);
+    }
+
+    #[test]
+    fn objects_do_not_tell_the_folder_that_they_were_made_in() {
+        let objects = ["one", "other"].map(|name| {
+            let (layout, tree) = checkout(name);
+            let unit = Unit::of_tree(&tree, &tree.file(Path::new("duckdb/a.cpp")), "stock/a");
+            read(&Compiler::find(&layout, Toolchain::Clang).unwrap().compile(&[unit]).unwrap()[0]).unwrap()
+        });
+        assert_eq!(objects[0], objects[1]);
     }
 
     #[test]

@@ -1,20 +1,27 @@
-//! Builds the graft: DuckDB's patched translation units and the hook shim, in one shared object.
+//! Builds both carriers of the hooks from one patch series: the graft (DuckDB's patched translation units and the hook shim,
+//! in one shared object) and the engine (a whole libduckdb with them, and its stock twin).
 //!
 //! The steps, a module each:
 //!   1. [`sources`] finds DuckDB's sources in cargo's registry and unpacks them, once untouched and once to be patched;
 //!   2. [`series`] applies `patches/series` in memory and writes the files that differ;
-//!   3. [`units`] says which .cpp files have to be compiled, and that no other one sees a patched header;
-//!   4. [`compile`] compiles them with clang, several at a time, those that changed;
-//!   5. [`link`] links, strips and describes the result.
+//!   3. [`units`] says which .cpp files the series concerns, and that no other one sees a patched header;
+//!   4. [`compile`] compiles units, several at a time, those that changed;
+//!   5. [`link`] links, strips and describes the graft; [`engine`] does so with the two libraries.
+//!
+//! [`check`] tries the series on other sources.
 
+pub mod check;
 pub mod compile;
+pub mod engine;
 pub mod link;
 pub mod series;
 pub mod sources;
 pub mod units;
 
 use anyhow::{Context, Result};
+use compile::{Compiler, Toolchain, Unit};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -25,14 +32,21 @@ pub struct Layout {
     /// Holds `pristine/`, `hooked/` and `objects/`.
     pub work: PathBuf,
     /// Receives the graft.
-    pub output: PathBuf,
+    pub graft: PathBuf,
+    /// Receives the engine; one that gcc built goes beside it.
+    pub engine: PathBuf,
 }
 
 impl Layout {
     /// The layout below `<root>/target`.
     pub fn new(root: &Path) -> Self {
         let target = root.join("target");
-        Self { root: root.into(), work: target.join("duckdb"), output: target.join("graft") }
+        Self {
+            root: root.into(),
+            work: target.join("duckdb"),
+            graft: target.join("graft"),
+            engine: target.join("engine"),
+        }
     }
 
     fn patches(&self) -> PathBuf {
@@ -42,20 +56,72 @@ impl Layout {
     fn shim(&self) -> PathBuf {
         self.root.join("hook-shim")
     }
+
+    fn list(&self, name: &str) -> PathBuf {
+        self.root.join("duckdb-patch").join(name)
+    }
+
+    fn with_shim_headers(&self, unit: Unit) -> Unit {
+        unit.including(Path::new("hook-shim")).including(Path::new("hook-shim/include"))
+    }
+}
+
+/// DuckDB's sources with the series applied, and what it concerns.
+struct Prepared {
+    trees: sources::Trees,
+    series: series::Series,
+    /// Units that are compiled from the patched tree, relative to it.
+    units: BTreeSet<PathBuf>,
+}
+
+impl Prepared {
+    fn new(layout: &Layout) -> Result<Self> {
+        let trees = sources::Trees::unpack(layout)?;
+        let series = series::Series::read(&layout.patches())?;
+        let patched = series.apply(&trees)?;
+        let units = units::select(&trees.hooked, &patched, &units::read_list(&layout.list("units.txt"))?)?;
+        Ok(Self { trees, series, units })
+    }
+
+    /// The series' units as a compiler sees them. Graft and engine share their objects.
+    fn hooked_units(&self, layout: &Layout, tree: &units::Tree) -> Vec<Unit> {
+        let unit = |path: &PathBuf| {
+            layout.with_shim_headers(Unit::of_tree(tree, &tree.file(path), &format!("hooked/{}", object_name(path))))
+        };
+        self.units.iter().map(unit).collect()
+    }
+
+    /// The shim's files, for a carrier that hook-shim/include/duckbpf/abi.h knows.
+    fn shim_units(&self, layout: &Layout, tree: &units::Tree, carrier: &str) -> Result<Vec<Unit>> {
+        let unit = |path: PathBuf| {
+            let path = path.strip_prefix(&layout.root).unwrap_or(&path);
+            let name = format!("{}/{}", carrier.to_lowercase(), object_name(path));
+            layout
+                .with_shim_headers(Unit::of_shim(tree, path, &name))
+                .with(format!("-DDUCKBPF_SERIES=\"{}\"", self.series.hash))
+                .with(format!("-DDUCKBPF_CARRIER=DUCKBPF_CARRIER_{carrier}"))
+        };
+        Ok(units::shim(&layout.shim())?.into_iter().map(unit).collect())
+    }
+}
+
+/// `duckdb/src/parallel/executor.cpp` is compiled to `duckdb-src-parallel-executor.o`.
+fn object_name(path: &Path) -> String {
+    path.with_extension("").to_string_lossy().replace('/', "-")
 }
 
 /// Builds `graft/duckbpf-graft.so` and its `manifest.json`. Nothing that is up to date is built again.
 pub fn build_graft(layout: &Layout) -> Result<link::Manifest> {
     let _only_one = lock(&layout.work)?;
-    let trees = sources::Trees::unpack(layout)?;
-    let series = series::Series::read(&layout.patches())?;
-    let patched = series.apply(&trees)?;
-    let list = |name: &str| layout.root.join("duckdb-patch").join(name);
-    let units = units::select(&trees.hooked, &patched, &units::read_list(&list("units.txt"))?)?;
-    let (added, state) = (units::read_list(&list("added.txt"))?, units::read_list(&list("state.txt"))?);
-    let shim = units::shim(&layout.shim())?;
-    let objects = compile::Compiler::find(layout, &trees.hooked, &series.hash)?.compile(&units, &shim)?;
-    link::link(layout, &series.hash, &units, &objects, &added, &state)
+    let prepared = Prepared::new(layout)?;
+    let tree = units::Tree::read(&layout.root, &prepared.trees.hooked)?;
+    let mut units = prepared.hooked_units(layout, &tree);
+    let count = units.len();
+    units.extend(prepared.shim_units(layout, &tree, "GRAFT")?);
+    let objects = Compiler::find(layout, Toolchain::Clang)?.compile(&units)?;
+    let (units, shim) = objects.split_at(count);
+    let (added, state) = (units::read_list(&layout.list("added.txt"))?, units::read_list(&layout.list("state.txt"))?);
+    link::link(layout, &prepared.series.hash, &prepared.units, &link::Objects { units, shim }, &added, &state)
 }
 
 /// Two builds at once would write the same files: the second waits for the first.

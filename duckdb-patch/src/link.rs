@@ -5,7 +5,7 @@
 //! are bound to the graft's. All that it lacks it takes from the host: it needs exactly one library with DuckDB in it,
 //! under a placeholder for a name that crate duckbpf-graft overwrites with the path of the host it finds.
 
-use crate::compile::{CLANG, Objects};
+use crate::compile::Toolchain;
 use crate::{Layout, read, write};
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind, SymbolScope};
@@ -19,6 +19,14 @@ const PLACEHOLDER: &str = "duckbpf-graft-host:";
 /// Room for a path, and its end.
 const PLACEHOLDER_BYTES: usize = 1023;
 const ENTRY: &str = "duckdb_hookpoints_v1";
+
+/// What to link.
+pub struct Objects<'a> {
+    /// Of DuckDB's units: what they define replaces the host's functions.
+    pub units: &'a [PathBuf],
+    /// Of the shim.
+    pub shim: &'a [PathBuf],
+}
 
 /// What was built; `target/graft/manifest.json`.
 #[derive(Serialize, Deserialize)]
@@ -41,15 +49,15 @@ pub fn link(
     layout: &Layout,
     series: &str,
     units: &BTreeSet<PathBuf>,
-    objects: &Objects,
+    objects: &Objects<'_>,
     added: &BTreeSet<String>,
     state: &BTreeSet<String>,
 ) -> Result<Manifest> {
-    check_state(&objects.units, state)?;
-    let mut exports = Exports::of(&objects.units)?;
+    check_state(objects.units, state)?;
+    let mut exports = Exports::of(objects.units)?;
     exports.hide(added)?;
     exports.check(&layout.root.join("graft/hosts.json"))?;
-    let path = |name: &str| layout.output.join(name);
+    let path = |name: &str| layout.graft.join(name);
     write(&path("exports.map"), exports.version_script().as_bytes())?;
     let (stub, full, image) = (path("host-stub.so"), path("duckbpf-graft.so.debug"), path("duckbpf-graft.so"));
     make_stub(&stub)?;
@@ -57,8 +65,8 @@ pub fn link(
     run(clang()
         .args(["-Wl,-Bsymbolic-functions", "-Wl,-z,now", "-Wl,--build-id"])
         .arg(format!("-Wl,--version-script={}", script.display()))
-        .args(&objects.units)
-        .args(&objects.shim)
+        .args(objects.units)
+        .args(objects.shim)
         .args([Path::new("-Wl,--no-as-needed"), &stub, Path::new("-Wl,--as-needed"), Path::new("-o"), &full]))?;
     let staged = path("duckbpf-graft.so.new");
     run(Command::new("strip").arg("--strip-all").arg(&full).arg("-o").arg(&staged))?;
@@ -179,16 +187,17 @@ fn make_stub(stub: &Path) -> Result<()> {
 }
 
 fn clang() -> Command {
-    let mut command = Command::new(CLANG);
+    let mut command = Command::new(Toolchain::Clang.program());
     command.args(["-shared", "-fuse-ld=lld"]);
     command
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Runs a linker or the like.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("running {program}"))?;
     if !output.status.success() {
-        bail!("linking the graft failed\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        bail!("{program} failed\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
     }
     Ok(())
 }

@@ -31,6 +31,24 @@ impl Series {
         Ok(Self { hash: hex(&hash.finalize()[..8]), patches })
     }
 
+    /// Names and texts, in order.
+    pub(crate) fn patches(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.patches.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
+    /// The paths that the patches name.
+    pub(crate) fn touched(&self) -> Result<BTreeSet<PathBuf>> {
+        let mut touched = BTreeSet::new();
+        for (name, text) in self.patches() {
+            for part in split(text) {
+                let patch = diffy::Patch::from_str(part).with_context(|| format!("{name} is not a readable diff"))?;
+                touched.extend(path_of(patch.original(), "a/")?);
+                touched.extend(path_of(patch.modified(), "b/")?);
+            }
+        }
+        Ok(touched)
+    }
+
     /// Makes `trees.hooked` the pristine tree with the series applied. Returns the paths that the series touches.
     pub fn apply(&self, trees: &Trees) -> Result<BTreeSet<PathBuf>> {
         let mut files: BTreeMap<PathBuf, Option<String>> = BTreeMap::new();
@@ -130,7 +148,7 @@ fn write_if_different(path: &Path, contents: &[u8]) -> Result<()> {
     crate::write(path, contents)
 }
 
-fn remove_if_present(path: &Path) -> Result<()> {
+pub(crate) fn remove_if_present(path: &Path) -> Result<()> {
     if path.exists() {
         std::fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
     }

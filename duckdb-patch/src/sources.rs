@@ -3,10 +3,13 @@
 use crate::{Layout, sha256};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::MetadataCommand;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const CRATE: &str = "libduckdb-sys";
 const VERSION: &str = "1.20000.1";
+/// The crates that carry a DuckDB 2.0.x: 1.200xx.y carries 2.0.xx.
+const SAME_LINE: &str = ">=1.20000.1, <1.20100.0";
 /// Of the crate's duckdb.tar.gz: the commit that the official wheels of DuckDB 2.0.0 were built from.
 const ARCHIVE_SHA256: &str = "14f16777c569dd0090db7c80dc7a1eba8ffbb36cf3f6e008dd9c002356162c29";
 
@@ -33,23 +36,65 @@ impl Trees {
     }
 }
 
+/// The newest sources of the same line that the registry has.
+pub struct Newest {
+    /// Of the crate.
+    pub version: String,
+    archive: Vec<u8>,
+}
+
+impl Newest {
+    /// Lets cargo resolve and fetch them, in a folder that holds nothing else.
+    pub fn fetch(folder: &Path) -> Result<Self> {
+        let manifest = format!(
+            "[workspace]\n\n[package]\nname = \"newest\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
+             [target.'cfg(any())'.dependencies]\n{CRATE} = {{ version = \"{SAME_LINE}\", default-features = false }}\n"
+        );
+        crate::write(&folder.join("Cargo.toml"), manifest.as_bytes())?;
+        crate::write(&folder.join("src/lib.rs"), b"")?;
+        // An old choice is not to be kept.
+        crate::series::remove_if_present(&folder.join("Cargo.lock"))?;
+        let (version, archive) = locate(folder, |_| true)?;
+        Ok(Self { version, archive: crate::read(&archive)? })
+    }
+
+    /// Unpacks these files, where the archive has them.
+    pub fn extract(&self, paths: &BTreeSet<PathBuf>, to: &Path) -> Result<()> {
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(self.archive.as_slice()));
+        for entry in archive.entries()? {
+            let mut entry = entry?;
+            if paths.contains(entry.path()?.as_ref()) {
+                entry.unpack_in(to)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn archive(root: &Path) -> Result<Vec<u8>> {
+    let (_, path) = locate(root, |version| version == VERSION)?;
+    let bytes = crate::read(&path)?;
+    let found = sha256(&bytes);
+    if found != ARCHIVE_SHA256 {
+        let path = path.display();
+        bail!("{path}: SHA-256 is {found}, expected {ARCHIVE_SHA256}; remove the crate's folder and run again");
+    }
+    Ok(bytes)
+}
+
+/// Version and archive of the crate, as the cargo workspace in a folder depends on it.
+fn locate(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<(String, PathBuf)> {
     let metadata = MetadataCommand::new()
-        .current_dir(root)
+        .current_dir(folder)
         .exec()
         .context("asking cargo where the crate with DuckDB's sources is")?;
     let package = metadata
         .packages
         .iter()
-        .find(|package| package.name.as_str() == CRATE && package.version.to_string() == VERSION)
+        .find(|package| package.name.as_str() == CRATE && wanted(&package.version.to_string()))
         .with_context(|| format!("cargo does not know {CRATE} {VERSION}; is it still in duckdb-patch/Cargo.toml?"))?;
-    let path = package.manifest_path.with_file_name("duckdb.tar.gz");
-    let bytes = crate::read(path.as_std_path())?;
-    let found = sha256(&bytes);
-    if found != ARCHIVE_SHA256 {
-        bail!("{path}: SHA-256 is {found}, expected {ARCHIVE_SHA256}; remove the crate's folder and run again");
-    }
-    Ok(bytes)
+    let archive = package.manifest_path.with_file_name("duckdb.tar.gz");
+    Ok((package.version.to_string(), archive.into_std_path_buf()))
 }
 
 fn unpack(archive: &[u8], tree: &Path) -> Result<()> {

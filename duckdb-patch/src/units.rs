@@ -10,6 +10,7 @@ use crate::{read_text, series};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 #[derive(Deserialize)]
@@ -36,16 +37,90 @@ impl SourceManifest {
 }
 
 /// DuckDB's include folders, relative to the tree.
-pub fn include_folders(tree: &Path) -> Result<BTreeSet<PathBuf>> {
+fn include_folders(tree: &Path) -> Result<BTreeSet<PathBuf>> {
     let manifest = SourceManifest::read(tree)?;
     let folders =
         manifest.all().flat_map(|sources| &sources.include_dirs).map(|folder| Path::new("duckdb").join(folder));
     Ok(folders.chain([PathBuf::from("duckdb")]).collect())
 }
 
+/// A tree of DuckDB's sources as a compiler that runs in the workspace's root sees it.
+pub struct Tree {
+    root: PathBuf,
+    /// Relative to the root, as the folders are.
+    path: PathBuf,
+    folders: Vec<PathBuf>,
+}
+
+impl Tree {
+    /// `tree` should be below `root`.
+    pub fn read(root: &Path, tree: &Path) -> Result<Self> {
+        let path = tree.strip_prefix(root).unwrap_or(tree).to_owned();
+        let folders = include_folders(tree)?.into_iter().map(|folder| path.join(folder)).collect();
+        Ok(Self { root: root.into(), path, folders })
+    }
+
+    /// A file of the tree, relative to the root.
+    pub fn file(&self, path: &Path) -> PathBuf {
+        self.path.join(path)
+    }
+
+    /// What a compiler needs to find its headers, and to name its files without the tree's place.
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = OsString> {
+        let map = format!("-ffile-prefix-map={}=.", self.path.display());
+        // Warnings are for our own files.
+        let folders = self.folders.iter().flat_map(|folder| ["-isystem".into(), folder.into()]);
+        std::iter::once(map.into()).chain(folders)
+    }
+
+    /// Bytes of a file and, if it is a unity file, of those that it lumps together.
+    pub(crate) fn size(&self, source: &Path) -> u64 {
+        let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let source = self.root.join(source);
+        let members = std::fs::read_to_string(&source).map(|text| unity_members(&text)).unwrap_or_default();
+        let tree = self.root.join(&self.path);
+        length(&source) + members.iter().map(|member| length(&tree.join(member))).sum::<u64>()
+    }
+}
+
+/// The .cpp files that a unity file includes, relative to the tree.
+pub(crate) fn unity_members(text: &str) -> Vec<PathBuf> {
+    let members = quoted_includes(text).map(|name| Path::new("duckdb").join(name));
+    members.filter(|path| is_cpp(path)).collect()
+}
+
+/// All that DuckDB's build compiles, extensions included, relative to the tree, unity files whole.
+pub(crate) fn all_sources(tree: &Path) -> Result<BTreeSet<PathBuf>> {
+    Ok(SourceManifest::read(tree)?.all().flat_map(|sources| &sources.cpp_files).cloned().collect())
+}
+
+/// Names of the extensions that the sources bring.
+pub(crate) fn extensions(tree: &Path) -> Result<Vec<String>> {
+    Ok(SourceManifest::read(tree)?.extensions.into_keys().collect())
+}
+
 /// Reads a list: one item a line, `#` starts a comment.
 pub fn read_list<T: From<String> + Ord>(path: &Path) -> Result<BTreeSet<T>> {
     Ok(series::lines(&read_text(path)?).map(|line| T::from(line.to_owned())).collect())
+}
+
+/// All files below a folder with one of these extensions, relative to it.
+pub(crate) fn files(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
+    let (mut waiting, mut found) = (vec![PathBuf::new()], Vec::new());
+    while let Some(below) = waiting.pop() {
+        let path = folder.join(&below);
+        for entry in path.read_dir().with_context(|| format!("reading {}", path.display()))? {
+            let entry = entry?;
+            let name = below.join(entry.file_name());
+            let wanted = name.extension().is_some_and(|own| extensions.iter().any(|extension| own == *extension));
+            match entry.file_type()?.is_dir() {
+                true => waiting.push(name),
+                false if wanted => found.push(name),
+                false => {}
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The shim's .cpp files.

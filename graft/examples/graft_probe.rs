@@ -27,7 +27,7 @@ fn with_host(use_it: impl FnOnce(&'static duckbpf_host) -> Value) -> *const c_ch
 
 #[unsafe(no_mangle)]
 pub extern "C" fn probe_recognise() -> *const c_char {
-    answer(match recognise() {
+    answer(match recognise(None) {
         Ok(build) => json!({ "build_id": build.build_id, "version": build.version, "source_id": build.source_id }),
         Err(error) => failure(error),
     })
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn probe_install(path: *const c_char) -> *const c_char {
     let path = unsafe { CStr::from_ptr(path) }.to_string_lossy().into_owned();
     answer(match std::fs::read(&path) {
         Err(error) => failure(error),
-        Ok(image) => match install(&image) {
+        Ok(image) => match install(&image, None) {
             Err(error) => failure(error),
             Ok(installed) => {
                 let table = std::ptr::from_ref(installed.host).addr();

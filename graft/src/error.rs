@@ -17,9 +17,15 @@ pub enum Error {
     /// Not in the table of builds that were looked at.
     #[error(
         "this DuckDB is not known: {0}. Hooks can be put into the official Python wheels of DuckDB 2.0.0 for x86-64 Linux \
-         (pip install duckdb==2.0.0); for others see graft/README.md"
+         (pip install duckdb==2.0.0); a DuckDB of one's own has to be built with them (cargo xtask engine)"
     )]
     Unknown(HostBuild),
+    /// A program links a DuckDB that was built without hooks.
+    #[error(
+        "this DuckDB was built without hooks: {0}. `cargo xtask engine` builds one with them; link and load the one in \
+         target/engine/hooked/lib"
+    )]
+    NoHooks(HostBuild),
     /// A replaced function is not exported by the host.
     #[error("{}: the function {name} is missing, so this DuckDB and the hooks do not belong together", path.display())]
     MissingSymbol { name: String, path: PathBuf },

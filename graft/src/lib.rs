@@ -34,6 +34,7 @@ pub use hosts::{HostBuild, KnownBuild, known_builds};
 use duckbpf_abi::duckbpf_host;
 use module::Module;
 use slots::Slots;
+use std::ffi::c_void;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -78,16 +79,23 @@ impl Installed {
 
 static LOCK: Mutex<()> = Mutex::new(());
 
-/// Says which DuckDB runs in this process.
-pub fn recognise() -> Result<HostBuild, Error> {
-    Ok(find_host()?.1)
+/// Says which DuckDB runs in this process; where there may be several, the one that holds the address.
+pub fn recognise(inside: Option<*const c_void>) -> Result<HostBuild, Error> {
+    Ok(find_host(inside)?.1)
+}
+
+/// The hookpoints of the DuckDB that holds this address (of any of its functions), for programs that link an engine.
+pub fn hookpoints_of_engine(inside: *const c_void) -> Result<&'static duckbpf_host, Error> {
+    let (host, build) = find_host(Some(inside))?;
+    if host.defines(ENTRY) { hookpoints(&host) } else { Err(Error::NoHooks(build)) }
 }
 
 /// Makes sure that the functions in `image` (target/graft/duckbpf-graft.so) are in force in this process. A second call, also
-/// by another copy of this code, changes nothing.
-pub fn install(image: &[u8]) -> Result<Installed, Error> {
+/// by another copy of this code, changes nothing. `inside` is an address in the DuckDB that is meant, where there may be
+/// several. An engine that was built with hooks is taken as it is.
+pub fn install(image: &[u8], inside: Option<*const c_void>) -> Result<Installed, Error> {
     let _only_one = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-    let (host, build) = find_host()?;
+    let (host, build) = find_host(inside)?;
     if host.defines(ENTRY) {
         return Ok(Installed {
             host: hookpoints(&host)?,
@@ -153,8 +161,11 @@ fn put_in_force(host: &Module, build: &HostBuild, graft: Module) -> Result<Insta
     Ok(Installed { host: table?, slots: slots.len(), took, build: build.build_id.clone(), written: Some(slots) })
 }
 
-fn find_host() -> Result<(Module, HostBuild), Error> {
+fn find_host(inside: Option<*const c_void>) -> Result<(Module, HostBuild), Error> {
     let mut found = module::defining(hosts::LIBRARY_VERSION);
+    if let Some(inside) = inside {
+        found.retain(|module| module.contains(inside.addr()));
+    }
     match found.len() {
         0 => Err(Error::NoDuckDb),
         1 => {

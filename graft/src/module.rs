@@ -134,6 +134,11 @@ impl Module {
         self.view.code.iter().any(|range| range.contains(&address))
     }
 
+    /// Whether the address lies in the object, in code or data.
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        self.view.image.contains(&address)
+    }
+
     /// Memory that the loader has made read-only after relocation; whole pages.
     pub(crate) fn relro(&self) -> Range<usize> {
         self.view.relro.clone()
@@ -194,6 +199,7 @@ struct View {
     strings: &'static [u8],
     hash: &'static [u8],
     relocations: [&'static [Rela64<LE>]; 2],
+    image: Range<usize>,
     code: Vec<Range<usize>>,
     relro: Range<usize>,
     build_id: &'static [u8],
@@ -219,6 +225,8 @@ impl View {
         };
         let mut segments: Vec<&'static [u8]> = Vec::new();
         let (mut code, mut relro, mut dynamic, mut notes) = (Vec::new(), 0..0, None, Vec::new());
+        let loaded = || headers.iter().filter(|header| header.p_type == libc::PT_LOAD).map(range);
+        let image = loaded().map(|part| part.start).min()?..loaded().map(|part| part.end).max()?;
         for header in headers {
             match header.p_type {
                 libc::PT_LOAD if header.p_flags & libc::PF_X != 0 => code.push(range(header)),
@@ -245,6 +253,7 @@ impl View {
             hash: tables.rest(elf::DT_GNU_HASH)?,
             relocations: [(elf::DT_RELA, elf::DT_RELASZ), (elf::DT_JMPREL, elf::DT_PLTRELSZ)]
                 .map(|(start, size)| tables.table(start, size).map_or(&[][..], whole_items)),
+            image,
             code,
             relro,
             build_id: notes.iter().find_map(|note| build_id(tables.bytes(note)?)).unwrap_or_default(),
@@ -405,6 +414,8 @@ mod tests {
         assert!(libc.path().to_string_lossy().contains("libc"), "{}", libc.path().display());
         assert_eq!(libc.function("dl_iterate_phdr").unwrap().addr(), libc::dl_iterate_phdr as *const () as usize);
         assert!(libc.is_code(libc::dl_iterate_phdr as *const () as usize));
+        assert!(libc.contains(libc::dl_iterate_phdr as *const () as usize));
+        assert!(!libc.contains(&raw const found as usize));
         assert!(libc.function("no_such_function_anywhere").is_none());
         assert!(!libc.build_id().is_empty());
     }

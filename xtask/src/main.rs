@@ -5,12 +5,15 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 mod bench;
+mod engine;
 mod extension;
 mod graft;
 mod hosts;
+mod instructions;
 mod paths;
 mod process;
 mod programs;
+mod series;
 mod system;
 mod test;
 mod venv;
@@ -29,6 +32,10 @@ struct Cli {
 enum Command {
     /// Compile the patched units of DuckDB into the graft
     Graft(graft::Args),
+    /// Build all of DuckDB, stock and with hooks, into target/engine: half an hour the first time
+    Engine(engine::Args),
+    /// Look after the patch series
+    Series(series::Args),
     /// Look at every official wheel and write graft/hosts.json
     Hosts(hosts::Args),
     /// Compile extensions-c/*/program.bpf.c into target/bpf/
@@ -48,9 +55,13 @@ enum Command {
 impl Command {
     fn needs(&self) -> &'static [system::Package] {
         match self {
-            Command::Graft(_) | Command::Programs(_) => &[system::Package::Clang, system::Package::Lld],
+            Command::Graft(_) | Command::Engine(_) | Command::Programs(_) => {
+                &[system::Package::Clang, system::Package::Lld]
+            }
             Command::Extension(_) => system::COMPILERS,
+            Command::Series(_) => &[system::Package::Patch],
             Command::Hosts(_) | Command::Venv => &[system::Package::PythonVenv],
+            Command::Test(args) if args.engine => system::ENGINE,
             Command::Test(_) | Command::Bench(_) | Command::Demo(_) => system::ALL,
         }
     }
@@ -73,6 +84,8 @@ fn run(cli: Cli) -> Result<()> {
     system::require(cli.command.needs(), may_install)?;
     match cli.command {
         Command::Graft(args) => graft::run(args),
+        Command::Engine(args) => engine::run(args),
+        Command::Series(args) => series::run(args),
         Command::Hosts(args) => hosts::run(args),
         Command::Programs(args) => programs::run(args),
         Command::Extension(args) => extension::run(args),

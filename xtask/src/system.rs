@@ -17,10 +17,30 @@ pub enum Package {
     LibClang,
     /// Python environments of their own.
     PythonVenv,
+    /// Says how the series fits other sources.
+    Patch,
+    /// Remembers what was compiled, in other checkouts too.
+    Ccache,
+    /// Counts instructions.
+    Valgrind,
+    /// Tells a C compiler where the engine is.
+    PkgConfig,
 }
 
 /// All that anything here needs.
 pub const ALL: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang, Package::PythonVenv];
+
+/// What the engine's tests need beyond that.
+pub const ENGINE: &[Package] = &[
+    Package::Clang,
+    Package::Lld,
+    Package::LibClang,
+    Package::PythonVenv,
+    Package::Patch,
+    Package::Ccache,
+    Package::Valgrind,
+    Package::PkgConfig,
+];
 
 /// What the compilers need.
 pub const COMPILERS: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang];
@@ -34,6 +54,10 @@ impl Package {
             Package::Lld => "lld-19",
             Package::LibClang => "libclang-19-dev",
             Package::PythonVenv => "python3-venv",
+            Package::Patch => "patch",
+            Package::Ccache => "ccache",
+            Package::Valgrind => "valgrind",
+            Package::PkgConfig => "pkg-config",
         }
     }
 
@@ -42,6 +66,10 @@ impl Package {
             Package::Clang => process::find("clang++-19").is_some(),
             Package::Lld => process::find("ld.lld-19").is_some(),
             Package::LibClang => std::env::var_os("LIBCLANG_PATH").is_some() || has_libclang(Path::new(LLVM_LIBRARIES)),
+            Package::Patch => process::find("patch").is_some(),
+            Package::Ccache => process::find("ccache").is_some(),
+            Package::Valgrind => process::find("valgrind").is_some(),
+            Package::PkgConfig => process::find("pkg-config").is_some(),
             Package::PythonVenv => succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])),
         }
     }

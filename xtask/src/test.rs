@@ -1,8 +1,10 @@
 //! `cargo xtask test`: everything that can be checked, step by step, with the time of each.
 
 use crate::venv::Venv;
-use crate::{bench, extension, paths, process, programs, system};
+use crate::{bench, engine, extension, instructions, paths, process, programs, series, system};
 use anyhow::{Context, Result, bail};
+use duckbpf_patch::compile::Toolchain;
+use duckbpf_patch::engine::Kind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,9 @@ pub struct Args {
     /// Only the steps whose name holds this word, and the builds that they need are taken as done
     #[arg(long)]
     only: Option<String>,
+    /// The tests of the engine instead, which build it where it is missing: half an hour the first time
+    #[arg(long)]
+    pub engine: bool,
 }
 
 type Step = (&'static str, fn() -> Result<()>);
@@ -37,10 +42,26 @@ const STEPS: &[Step] = &[
     ("harness", bench::check),
 ];
 
+/// What the engine's tests need, then they.
+const ENGINE_STEPS: &[Step] = &[
+    ("engine", || engine::build(Toolchain::Clang)),
+    ("series", series::check_pinned),
+    ("build programs", build_programs),
+    ("build extension", build_extension),
+    ("python environments", || Venv::ensure().and(Venv::for_engine()).map(drop)),
+    ("tpc-h data", bench::test_data),
+    ("clippy", engine_clippy),
+    ("rust tests", engine_rust_tests),
+    ("sql and end-to-end tests", || engine_pytest("tests", &["sql", "e2e"])),
+    ("engine tests", || engine_pytest("tests", &["engine"])),
+    ("instructions", || instructions::run(instructions::Args::check())),
+];
+
 pub fn run(args: Args) -> Result<()> {
+    let steps = if args.engine { ENGINE_STEPS } else { STEPS };
     let wanted = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
     let mut done: Vec<(&str, Duration, Option<anyhow::Error>)> = Vec::new();
-    for (name, step) in STEPS.iter().filter(|(name, _)| wanted(name)) {
+    for (name, step) in steps.iter().filter(|(name, _)| wanted(name)) {
         println!("\n=== {name}");
         let began = Instant::now();
         let failure = step().err();
@@ -129,6 +150,30 @@ fn python_tests() -> Result<()> {
 fn pytest(folder: &str) -> Result<()> {
     let folder = paths::root().join(folder);
     process::run(Venv::ensure()?.command(&folder).args(["-m", "pytest", "-p", "no:cacheprovider"]))
+}
+
+fn engine_pytest(folder: &str, arguments: &[&str]) -> Result<()> {
+    let folder = paths::root().join(folder);
+    let mut command = Venv::for_engine()?.command(&folder);
+    command.args(["-m", "pytest", "-p", "no:cacheprovider"]).args(arguments);
+    process::run(engine::drive(&mut command, &engine::find()?.library(Kind::Hooked)))
+}
+
+fn engine_clippy() -> Result<()> {
+    let arguments = ["clippy", "--package", "duckbpf", "--features", "engine", "--all-targets", "--locked", "--quiet"];
+    engine_cargo(&[&arguments[..], &["--", "-D", "warnings"]].concat())
+}
+
+fn engine_rust_tests() -> Result<()> {
+    engine_cargo(&["test", "--package", "duckbpf", "--features", "engine", "--locked", "--quiet"])
+}
+
+/// Cargo for a program that links the hooked engine.
+fn engine_cargo(arguments: &[&str]) -> Result<()> {
+    let library = engine::find()?.lib(Kind::Hooked);
+    let mut command = process::cargo(&paths::root(), arguments);
+    command.env("DUCKDB_LIB_DIR", &library).env("LD_LIBRARY_PATH", &library);
+    process::run(system::hint_libclang(&mut command))
 }
 
 fn cargo(folder: &Path, arguments: &[&str]) -> Result<()> {

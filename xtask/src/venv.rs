@@ -13,6 +13,9 @@ pub const DUCKDB: &str = "duckdb==2.0.0";
 const PACKAGES: &[&str] =
     &[DUCKDB, "numpy>=2", "pandas>=2.2", "pyarrow>=18", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.14"];
 
+const ENGINE_PACKAGES: &[&str] =
+    &["adbc-driver-manager>=1.8", "numpy>=2", "pyarrow>=18", "pytest>=8", "pytest-timeout>=2.3"];
+
 /// A Python environment that exists and holds its packages.
 pub struct Venv {
     folder: PathBuf,
@@ -22,6 +25,11 @@ impl Venv {
     /// The environment for tests and measurements, `target/venv`; made or repaired where needed.
     pub fn ensure() -> Result<Venv> {
         Venv::ensure_with("venv", PACKAGES)
+    }
+
+    /// The environment for the engine, `target/venv-engine`: no official DuckDB in it.
+    pub fn for_engine() -> Result<Venv> {
+        Venv::ensure_with("venv-engine", ENGINE_PACKAGES)
     }
 
     /// An environment `target/<name>` with these packages.

@@ -1,0 +1,215 @@
+//! `cargo xtask bench instructions`: how many instructions the hooks cost while nothing is attached, counted by callgrind.
+//!
+//! Wall time moves by percents on a shared machine; instructions hardly move at all. Each configuration is one process under
+//! callgrind, on one thread, that counts the second run of each query (tpch/python/instructions.py).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use duckbpf_patch::engine::Kind;
+use duckbpf_tpch::queries::QUERIES;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::venv::Venv;
+use crate::{bench, engine, paths, process};
+
+const SCRIPT: &str = include_str!("../../tpch/python/instructions.py");
+const MARKS: &str = include_str!("../../tpch/python/marks.c");
+/// What hooks may cost a detached engine, over all queries.
+const LIMIT: f64 = 1.0005;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The engine, stock against hooked, or the official wheel, without and with the extension
+    #[arg(long, default_value = "engine", value_parser = ["engine", "graft"])]
+    carrier: String,
+    /// Scale factor of the data
+    #[arg(long, default_value_t = 0.01)]
+    sf: f64,
+    /// Only these queries
+    #[arg(long, value_delimiter = ',')]
+    queries: Vec<usize>,
+}
+
+impl Args {
+    /// What the tests count.
+    pub fn check() -> Self {
+        Self { carrier: "engine".to_owned(), sf: 0.01, queries: Vec::new() }
+    }
+}
+
+/// One process.
+struct Configuration {
+    name: &'static str,
+    python: PathBuf,
+    /// None: the official wheel.
+    library: Option<PathBuf>,
+    loaded: bool,
+}
+
+/// Instructions by query.
+type Counts = BTreeMap<usize, u64>;
+
+#[derive(Serialize)]
+struct Report {
+    carrier: String,
+    sf: f64,
+    /// By configuration.
+    instructions: BTreeMap<&'static str, Counts>,
+    /// Sums against stock's.
+    ratios: BTreeMap<&'static str, f64>,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let configurations = configurations(&args.carrier)?;
+    let folder = paths::target("bench").join(format!("instructions-{}", args.carrier));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let marks = build_marks(&folder)?;
+    let database = bench::data(args.sf, &Venv::ensure()?)?;
+    let mut instructions = BTreeMap::new();
+    // Side by side, two at once: the count does not depend on who else is busy.
+    for pair in configurations.chunks(2) {
+        let running: Vec<_> = pair
+            .iter()
+            .map(|configuration| start(configuration, &args, &folder, &marks, &database))
+            .collect::<Result<_>>()?;
+        for (configuration, child) in pair.iter().zip(running) {
+            instructions.insert(configuration.name, finish(configuration.name, child, &folder)?);
+        }
+    }
+    let report = Report::new(args, instructions)?;
+    let file = folder.join("report.json");
+    fs::write(&file, serde_json::to_vec_pretty(&report)?)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    report.print();
+    println!("{}", file.display());
+    report.check()
+}
+
+fn configurations(carrier: &str) -> Result<Vec<Configuration>> {
+    let of = |name, python: &Path, library: Option<PathBuf>, loaded| {
+        let python = python.to_owned();
+        Configuration { name, python, library, loaded }
+    };
+    if carrier == "graft" {
+        let python = Venv::ensure()?.python();
+        return Ok(vec![of("stock", &python, None, false), of("detached", &python, None, true)]);
+    }
+    let (engine, python) = (engine::find()?, Venv::for_engine()?.python());
+    let library = |kind| Some(engine.library(kind));
+    Ok(vec![
+        of("stock", &python, library(Kind::Stock), false),
+        of("hooked, not loaded", &python, library(Kind::Hooked), false),
+        of("detached", &python, library(Kind::Hooked), true),
+    ])
+}
+
+fn build_marks(folder: &Path) -> Result<PathBuf> {
+    let (source, library) = (folder.join("marks.c"), folder.join("marks.so"));
+    fs::write(&source, MARKS).with_context(|| format!("cannot write {}", source.display()))?;
+    process::run(Command::new("cc").args(["-O2", "-shared", "-fPIC"]).arg(&source).arg("-o").arg(&library))?;
+    Ok(library)
+}
+
+fn start(configuration: &Configuration, args: &Args, folder: &Path, marks: &Path, database: &Path) -> Result<Child> {
+    let out = folder.join(configuration.name);
+    if out.exists() {
+        fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
+    }
+    fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+    let wanted = |number: &usize| args.queries.is_empty() || args.queries.contains(number);
+    let queries: Vec<_> =
+        QUERIES.iter().filter(|query| wanted(&query.number)).map(|query| json!([query.number, query.sql])).collect();
+    let extension = configuration.loaded.then(paths::extension);
+    let job = json!({ "file": database, "extension": extension, "marks": marks, "queries": queries });
+    let mut command = Command::new("valgrind");
+    command
+        .args(["--quiet", "--tool=callgrind", "--instr-atstart=no", "--collect-jumps=no"])
+        .arg(format!("--callgrind-out-file={}", out.join("counts").display()))
+        .arg(&configuration.python)
+        .args(["-c", SCRIPT])
+        .arg(job.to_string())
+        .env("PYTHONHASHSEED", "0")
+        .env_remove("PYTHONPATH")
+        .stdin(Stdio::null());
+    if let Some(library) = &configuration.library {
+        engine::drive(&mut command, library);
+    }
+    command.spawn().context("cannot start valgrind")
+}
+
+fn finish(name: &str, mut child: Child, folder: &Path) -> Result<Counts> {
+    let status = child.wait().context("cannot wait for valgrind")?;
+    if !status.success() {
+        bail!("counting {name} failed: {status}");
+    }
+    let folder = folder.join(name);
+    let mut counts = Counts::new();
+    for entry in folder.read_dir().with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        counts.extend(read_dump(&text));
+    }
+    Ok(counts)
+}
+
+/// Query and instructions of one of callgrind's dumps; none of the last one, which no query asked for.
+fn read_dump(text: &str) -> Option<(usize, u64)> {
+    let value = |prefix: &str| text.lines().find_map(|line| line.strip_prefix(prefix)).map(str::trim);
+    let query = value("desc: Trigger: Client Request:")?.parse().ok()?;
+    let count = value("totals:").or_else(|| value("summary:"))?.split(' ').next()?.parse().ok()?;
+    Some((query, count))
+}
+
+impl Report {
+    fn new(args: Args, instructions: BTreeMap<&'static str, Counts>) -> Result<Self> {
+        let sum = |counts: &Counts| counts.values().sum::<u64>() as f64;
+        let stock = instructions.get("stock").map(sum).filter(|sum| *sum > 0.0).context("callgrind counted nothing")?;
+        let ratios = instructions.iter().map(|(name, counts)| (*name, sum(counts) / stock)).collect();
+        Ok(Self { carrier: args.carrier, sf: args.sf, instructions, ratios })
+    }
+
+    fn print(&self) {
+        let stock = &self.instructions["stock"];
+        let others: Vec<_> = self.instructions.iter().filter(|(name, _)| **name != "stock").collect();
+        print!("{:>5} {:>15}", "query", "stock");
+        others.iter().for_each(|(name, _)| print!(" {name:>20}"));
+        println!();
+        for (query, count) in stock {
+            print!("{query:>5} {count:>15}");
+            for (_, counts) in &others {
+                let ratio = counts.get(query).map_or(f64::NAN, |other| *other as f64 / *count as f64);
+                print!(" {ratio:>20.6}");
+            }
+            println!();
+        }
+        print!("{:>5} {:>15}", "all", stock.values().sum::<u64>());
+        others.iter().for_each(|(name, _)| print!(" {:>20.6}", self.ratios[**name]));
+        println!();
+    }
+
+    /// The graft is measured, the engine is held to its limit.
+    fn check(&self) -> Result<()> {
+        let worst = self.ratios.values().copied().fold(0.0, f64::max);
+        if self.carrier == "engine" && worst > LIMIT {
+            bail!("detached hooks cost {worst:.6} of stock's instructions; at most {LIMIT} is allowed");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dumps_name_their_query() {
+        let dump = "version: 1\ndesc: Trigger: Client Request: 7\n\nevents: Ir\nsummary: 12\ntotals: 123456\n";
+        assert_eq!(read_dump(dump), Some((7, 123_456)));
+        assert_eq!(read_dump("desc: Trigger: Program termination\ntotals: 5\n"), None);
+    }
+}
