@@ -6,6 +6,7 @@ use duckdb_neo::extension::Extension;
 
 mod change;
 mod look;
+mod maps;
 
 /// Registers the functions in the instance that loads the extension.
 pub fn register(extension: &Extension) -> Result<()> {
@@ -13,5 +14,11 @@ pub fn register(extension: &Extension) -> Result<()> {
     register_table(extension, look::Programs)?;
     register_table(extension, change::Attach)?;
     register_table(extension, change::Detach)?;
-    register_table(extension, change::Verify)
+    register_table(extension, change::Verify)?;
+    register_table(extension, maps::Maps)?;
+    register_table(extension, maps::MapEntries)?;
+    register_table(extension, maps::Events)?;
+    register_table(extension, maps::MapUpdate)?;
+    register_table(extension, maps::MapDelete)?;
+    register_table(extension, maps::MapUnpin)
 }

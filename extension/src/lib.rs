@@ -15,6 +15,7 @@ mod guard;
 mod paths;
 mod report;
 mod settings;
+mod shape;
 mod table;
 
 use duckdb_loadable_macros::duckdb_entrypoint_c_api_v2;

@@ -5,6 +5,7 @@
 use crate::engine::runtime;
 use crate::guard::guard;
 use crate::{access, paths, report};
+use duckbpf_runtime::DEFAULT_MAP_MEMORY;
 use duckdb_neo::connection::{Context, SettingScope};
 use duckdb_neo::custom_option::{CustomOptionBuilder, CustomOptionCallbacks};
 use duckdb_neo::extension::Extension;
@@ -32,6 +33,16 @@ pub fn register(extension: &Extension) -> Result<()> {
     )
     .no_session()
     .default_value(false.value(extension)?)
+    .register(extension)?;
+
+    CustomOptionBuilder::new(
+        "hook_map_memory",
+        "Bytes that the maps of all programs may take together. Maps that exist stay, whatever they take",
+        u64::logical_type(extension)?,
+        HookMapMemory,
+    )
+    .no_session()
+    .default_value(DEFAULT_MAP_MEMORY.value(extension)?)
     .register(extension)
 }
 
@@ -50,6 +61,19 @@ impl CustomOptionCallbacks for HookProgram {
             runtime.replace(&paths).map_err(|error| Error::invalid_input(error.to_string()))?;
             // NULL detaches as '' does, and reads as ''.
             list.map_or_else(|| "".value(context), |_| Ok(value))
+        })
+    }
+}
+
+struct HookMapMemory;
+
+impl CustomOptionCallbacks for HookMapMemory {
+    fn update(&self, context: &Context, value: Value, _scope: SettingScope, is_reset: bool) -> Result<Value> {
+        guard(|| {
+            let asked = if is_reset { None } else { u64::from_value(&value)? };
+            let bytes = asked.unwrap_or(DEFAULT_MAP_MEMORY);
+            runtime()?.set_map_memory(bytes);
+            bytes.value(context)
         })
     }
 }

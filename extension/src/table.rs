@@ -3,6 +3,7 @@
 //! Not when it is bound: EXPLAIN and PREPARE bind too, and some of these functions change what is attached.
 
 use crate::guard::guard;
+use crate::shape::Shape;
 use duckdb_neo::bind_arguments::BindArgument;
 use duckdb_neo::connection::{Context, FFILink};
 use duckdb_neo::data_chunk::DataChunkRef;
@@ -13,10 +14,10 @@ use duckdb_neo::table_function::{
     BindFunctionHandle, ExecColumnInfo, InitColumnData, TableFunctionBuilder, TableFunctionCallbacks,
 };
 use duckdb_neo::types::{List, MapValue};
-use duckdb_neo::value::Value;
+use duckdb_neo::value::{Value, ValueInput};
 use duckdb_neo::vector::Unknown;
 use duckdb_neo::{DuckDBType, Error, Result, ToValue};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::vec::IntoIter;
 
 /// A value in a row.
@@ -27,10 +28,14 @@ pub enum Cell {
     Number(u64),
     Truth(bool),
     Counts(Vec<(String, u64)>),
+    /// A program's value.
+    Bytes(Arc<Shape>, Vec<u8>),
+    /// A program's values.
+    Lists(Arc<Shape>, Vec<Vec<u8>>),
 }
 
 /// What a column holds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Kind {
     /// VARCHAR
     Text,
@@ -42,6 +47,10 @@ pub enum Kind {
     Truth,
     /// MAP(VARCHAR, UBIGINT)
     Counts,
+    /// A program's value.
+    Shaped(Arc<Shape>),
+    /// A list of a program's values.
+    ListOf(Arc<Shape>),
 }
 
 pub type Row = Vec<Cell>;
@@ -54,14 +63,20 @@ pub trait Table: Send + Sync + 'static {
     const NAME: &'static str;
     const DESCRIPTION: &'static str;
     const EXAMPLE: &'static str;
+    /// Empty where the columns depend on the arguments.
     const COLUMNS: &'static [(&'static str, Kind)];
 
-    fn signature() -> SignatureBuilder {
-        SignatureBuilder::new()
+    fn signature(_extension: &Extension) -> Result<SignatureBuilder> {
+        Ok(SignatureBuilder::new())
+    }
+
+    /// The columns of a call with these arguments.
+    fn columns(_arguments: &Self::Arguments, _context: &Context) -> Result<Vec<(String, Kind)>> {
+        Ok(Self::COLUMNS.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect())
     }
 
     /// Reads the arguments, in the signature's order.
-    fn arguments(arguments: &[BindArgument]) -> Result<Self::Arguments>;
+    fn arguments(arguments: &mut [BindArgument]) -> Result<Self::Arguments>;
 
     /// Does what the function is for. Called once for a query that runs.
     fn rows(arguments: &Self::Arguments, context: &Context) -> Result<Vec<Row>>;
@@ -73,7 +88,8 @@ pub fn register<T: Table>(extension: &Extension, table: T) -> Result<()> {
         .description(T::DESCRIPTION)
         .add_example("", T::EXAMPLE)
         .add_category("hooks");
-    TableFunctionBuilder::new(T::NAME, T::signature().documentation(documentation), Adapter(table)).register(extension)
+    let signature = T::signature(extension)?.documentation(documentation);
+    TableFunctionBuilder::new(T::NAME, signature, Adapter(table)).register(extension)
 }
 
 struct Adapter<T>(T);
@@ -87,14 +103,15 @@ impl<T: Table> TableFunctionCallbacks for Adapter<T> {
     fn bind(
         &self,
         context: &Context,
-        arguments: Vec<BindArgument>,
+        mut arguments: Vec<BindArgument>,
         output: BindFunctionHandle<'_>,
     ) -> Result<Self::BindData> {
         guard(|| {
-            for (name, kind) in T::COLUMNS {
-                output.add_result_column(name, &kind.logical_type(context)?)?;
+            let arguments = T::arguments(&mut arguments)?;
+            for (name, kind) in T::columns(&arguments, context)? {
+                output.add_result_column(&name, &kind.logical_type(context)?)?;
             }
-            T::arguments(&arguments)
+            Ok(arguments)
         })
     }
 
@@ -143,13 +160,15 @@ fn write(rows: impl Iterator<Item = Row>, context: &Context, mut output: DataChu
 }
 
 impl Kind {
-    fn logical_type(self, context: &Context) -> Result<LogicalType> {
+    fn logical_type(&self, context: &Context) -> Result<LogicalType> {
         match self {
             Kind::Text => String::logical_type(context),
             Kind::Texts => List::<String>::logical_type(context),
             Kind::Number => u64::logical_type(context),
             Kind::Truth => bool::logical_type(context),
             Kind::Counts => MapValue::<String, u64>::logical_type(context),
+            Kind::Shaped(shape) => Ok(shape.sql().clone()),
+            Kind::ListOf(shape) => shape.list_of(context),
         }
     }
 }
@@ -162,6 +181,11 @@ impl ToValue for Cell {
             Cell::Truth(truth) => truth.value(link),
             Cell::Number(number) => number.value(link),
             Cell::Counts(counts) => counts.iter().cloned().collect::<MapValue<String, u64>>().value(link),
+            Cell::Bytes(shape, bytes) => shape.read(bytes, link),
+            Cell::Lists(shape, values) => {
+                let children = values.iter().map(|bytes| shape.read(bytes, link)).collect::<Result<Vec<_>>>()?;
+                link.create_value(ValueInput::List { child_type: shape.sql(), children: &children })
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ pub use jit::Error as CompileError;
 pub use maps::{
     Error as MapError, Failure, UpdateFlags,
     outside::{Entry, Refusal},
-    store::BindError,
+    store::{BindError, DEFAULT_CEILING as DEFAULT_MAP_MEMORY},
 };
 pub use object::{
     Fault, MapDef, MapKind, Member, MemoryError, ObjectError, Parameter, ParameterError, SourceLine, Type,

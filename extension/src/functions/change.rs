@@ -3,11 +3,14 @@
 use crate::access;
 use crate::engine::runtime;
 use crate::table::{Cell, Kind, Row, Table};
-use duckbpf_runtime::{Hook, Options, ProgramReport, Report};
+use duckbpf_runtime::{Hook, Options, Parameter, ProgramReport, Report};
 use duckdb_neo::bind_arguments::BindArgument;
 use duckdb_neo::connection::Context;
+use duckdb_neo::extension::Extension;
+use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
 use duckdb_neo::signature::{FunctionParameter, FunctionParameterKind, SignatureBuilder};
-use duckdb_neo::{Error, FromValue, Result};
+use duckdb_neo::value::Value;
+use duckdb_neo::{Error, FromValue, Parameters, Result};
 use std::path::{Path, PathBuf};
 
 pub struct Attach;
@@ -15,6 +18,7 @@ pub struct Attach;
 pub struct AttachArguments {
     path: PathBuf,
     options: Options,
+    parameters: Vec<(String, Parameter)>,
 }
 
 impl Table for Attach {
@@ -22,24 +26,31 @@ impl Table for Attach {
 
     const NAME: &'static str = "hook_attach";
     const DESCRIPTION: &'static str = "Attaches the programs of one BPF object beside those that are attached: all of them or none. A hook that is \
-         taken is an error unless replace := true";
-    const EXAMPLE: &'static str = "CALL hook_attach('unpin_drop_scanned.bpf.o', replace := true);";
+         taken is an error unless replace := true. params, a struct, sets constants of the object by name";
+    const EXAMPLE: &'static str =
+        "CALL hook_attach('unpin_drop_scanned.bpf.o', replace := true, params := {threshold: 100});";
     const COLUMNS: &'static [(&'static str, Kind)] =
         &[("name", Kind::Text), ("generation", Kind::Number), ("hooks", Kind::Texts), ("displaced", Kind::Texts)];
 
-    fn signature() -> SignatureBuilder {
-        path_signature().param(FunctionParameter::with_default("replace", false).kind(FunctionParameterKind::Named))
+    fn signature(extension: &Extension) -> Result<SignatureBuilder> {
+        let any = LogicalType::create_from_id(extension, LogicalTypeID::Any, Parameters::None)?;
+        let params = FunctionParameter::with_type("params", any).default_value(Option::<i32>::None);
+        Ok(path_signature()
+            .param(FunctionParameter::with_default("replace", false).kind(FunctionParameterKind::Named))
+            .param(params.kind(FunctionParameterKind::Named)))
     }
 
-    fn arguments(arguments: &[BindArgument]) -> Result<AttachArguments> {
+    fn arguments(arguments: &mut [BindArgument]) -> Result<AttachArguments> {
         let replace = argument::<bool>(arguments, 1, "hook_attach: replace")?;
-        Ok(AttachArguments { path: path(arguments, "hook_attach: path")?, options: Options { replace } })
+        let parameters = parameters(arguments.get(2).and_then(|argument| argument.value.as_ref()))?;
+        Ok(AttachArguments { path: path(arguments, "hook_attach: path")?, options: Options { replace }, parameters })
     }
 
     fn rows(arguments: &AttachArguments, context: &Context) -> Result<Vec<Row>> {
         access::require_unlocked(context, Self::NAME)?;
         access::require_files(context, Self::NAME)?;
-        let attached = runtime()?.attach(&arguments.path, arguments.options).map_err(invalid)?;
+        let AttachArguments { path, options, parameters } = arguments;
+        let attached = runtime()?.attach_with(path, *options, parameters).map_err(invalid)?;
         Ok(vec![vec![
             attached.name.into(),
             attached.generation.0.into(),
@@ -59,11 +70,11 @@ impl Table for Detach {
     const EXAMPLE: &'static str = "CALL hook_detach('unpin_drop_scanned');";
     const COLUMNS: &'static [(&'static str, Kind)] = &[("name", Kind::Text), ("generation", Kind::Number)];
 
-    fn signature() -> SignatureBuilder {
-        SignatureBuilder::new().param(FunctionParameter::new::<String>("name"))
+    fn signature(_extension: &Extension) -> Result<SignatureBuilder> {
+        Ok(SignatureBuilder::new().param(FunctionParameter::new::<String>("name")))
     }
 
-    fn arguments(arguments: &[BindArgument]) -> Result<String> {
+    fn arguments(arguments: &mut [BindArgument]) -> Result<String> {
         argument(arguments, 0, "hook_detach: name")
     }
 
@@ -101,11 +112,11 @@ impl Table for Verify {
         ("quality_ns", Kind::Number),
     ];
 
-    fn signature() -> SignatureBuilder {
-        path_signature()
+    fn signature(_extension: &Extension) -> Result<SignatureBuilder> {
+        Ok(path_signature())
     }
 
-    fn arguments(arguments: &[BindArgument]) -> Result<PathBuf> {
+    fn arguments(arguments: &mut [BindArgument]) -> Result<PathBuf> {
         path(arguments, "hook_verify: path")
     }
 
@@ -138,6 +149,38 @@ fn report_row(report: &Report, program: &ProgramReport) -> Row {
     ]
 }
 
+/// The constants to set: the fields of a struct.
+fn parameters(params: Option<&Value>) -> Result<Vec<(String, Parameter)>> {
+    let Some(params) = params.filter(|params| !params.is_null().unwrap_or(true)) else { return Ok(Vec::new()) };
+    let ty = params.logical_type()?;
+    if ty.id()? != LogicalTypeID::Struct {
+        return Err(Error::invalid_input("hook_attach: params must be a struct, as in {threshold: 100}"));
+    }
+    let fields = ty.get_params()?.into_iter().zip(params.children()?);
+    fields.map(|((name, _), value)| parameter(&value, &name).map(|parameter| (name, parameter))).collect()
+}
+
+fn parameter(value: &Value, name: &str) -> Result<Parameter> {
+    let null = || Error::invalid_input(format!("hook_attach: params: {name} must not be NULL"));
+    if value.is_null()? {
+        return Err(null());
+    }
+    let text = value.dbg_string()?;
+    Ok(match value.logical_type()?.id()? {
+        LogicalTypeID::Boolean => Parameter::Bool(bool::from_value(value)?.ok_or_else(null)?),
+        LogicalTypeID::Varchar => Parameter::Text(String::from_value(value)?.ok_or_else(null)?),
+        // Numbers of any width read best as text.
+        LogicalTypeID::Float | LogicalTypeID::Double | LogicalTypeID::Decimal => {
+            Parameter::Float(text.parse().map_err(|_| not_a_parameter(name))?)
+        }
+        _ => Parameter::Int(text.parse().map_err(|_| not_a_parameter(name))?),
+    })
+}
+
+fn not_a_parameter(name: &str) -> Error {
+    Error::invalid_input(format!("hook_attach: params: {name} must be a number, a truth value or text"))
+}
+
 fn path_signature() -> SignatureBuilder {
     SignatureBuilder::new().param(FunctionParameter::new::<String>("path"))
 }
@@ -148,12 +191,12 @@ fn path(arguments: &[BindArgument], what: &str) -> Result<PathBuf> {
 }
 
 /// A constant argument that may not be NULL.
-fn argument<T: FromValue>(arguments: &[BindArgument], index: usize, what: &str) -> Result<T> {
+pub fn argument<T: FromValue>(arguments: &[BindArgument], index: usize, what: &str) -> Result<T> {
     let value = arguments.get(index).and_then(|argument| argument.value.as_ref());
     let value = value.ok_or_else(|| Error::invalid_input(format!("{what} must be a constant")))?;
     T::from_value(value)?.ok_or_else(|| Error::invalid_input(format!("{what} must not be NULL")))
 }
 
-fn invalid(error: duckbpf_runtime::Error) -> Error {
+pub fn invalid(error: duckbpf_runtime::Error) -> Error {
     Error::invalid_input(error.to_string())
 }

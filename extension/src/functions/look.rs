@@ -29,7 +29,7 @@ impl Table for Points {
         ("keys", Kind::Number),
     ];
 
-    fn arguments(_arguments: &[BindArgument]) -> Result<()> {
+    fn arguments(_arguments: &mut [BindArgument]) -> Result<()> {
         Ok(())
     }
 
@@ -89,7 +89,7 @@ impl Table for Programs {
         ("publish_ns", Kind::Number),
     ];
 
-    fn arguments(_arguments: &[BindArgument]) -> Result<()> {
+    fn arguments(_arguments: &mut [BindArgument]) -> Result<()> {
         Ok(())
     }
 

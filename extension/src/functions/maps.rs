@@ -1,0 +1,370 @@
+//! hook_maps(), hook_map_entries(), hook_events(), and changes of maps.
+
+use std::sync::Arc;
+
+use super::change::{argument, invalid};
+use crate::access;
+use crate::engine::runtime;
+use crate::shape::{Shape, sql_type};
+use crate::table::{Cell, Kind, Row, Table};
+use duckbpf_runtime::{Entry, MapDef, MapHandle, MapKind, Type, UpdateFlags};
+use duckdb_neo::bind_arguments::BindArgument;
+use duckdb_neo::connection::Context;
+use duckdb_neo::extension::Extension;
+use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
+use duckdb_neo::signature::{FunctionParameter, FunctionParameterKind, SignatureBuilder};
+use duckdb_neo::value::Value;
+use duckdb_neo::{Error, Parameters, Result};
+
+/// Records that one call of hook_events() reads at most: what comes while it reads waits for the next.
+const EVENTS: usize = 1 << 20;
+
+fn name_signature() -> SignatureBuilder {
+    SignatureBuilder::new().param(FunctionParameter::new::<String>("name"))
+}
+
+fn any(extension: &Extension) -> Result<LogicalType> {
+    LogicalType::create_from_id(extension, LogicalTypeID::Any, Parameters::None)
+}
+
+/// A type, or as many bytes where the object tells none.
+fn type_or_bytes(ty: &Option<Type>, bytes: u32) -> Type {
+    ty.clone().filter(|ty| ty.size() == u64::from(bytes)).unwrap_or(Type::Bytes { bytes })
+}
+
+fn key_type(def: &MapDef) -> Type {
+    let is_index = def.kind.is_indexed() && def.key.is_none();
+    if is_index { Type::Int { bytes: 4, signed: false } } else { type_or_bytes(&def.key, def.key_size) }
+}
+
+fn value_type(def: &MapDef) -> Type {
+    match def.kind {
+        MapKind::Ringbuf => def.value.clone().unwrap_or(Type::Bytes { bytes: 0 }),
+        // The number of the inner map.
+        MapKind::ArrayOfMaps | MapKind::HashOfMaps => Type::Int { bytes: 4, signed: false },
+        _ => type_or_bytes(&def.value, def.value_size),
+    }
+}
+
+pub struct Maps;
+
+impl Table for Maps {
+    type Arguments = ();
+
+    const NAME: &'static str = "hook_maps";
+    const DESCRIPTION: &'static str = "The maps of the attached programs, their sections of variables, and pinned maps: what they hold, and the memory \
+         that they count for";
+    const EXAMPLE: &'static str = "FROM hook_maps();";
+    const COLUMNS: &'static [(&'static str, Kind)] = &[
+        ("id", Kind::Number),
+        ("name", Kind::Text),
+        ("owner", Kind::Text),
+        ("type", Kind::Text),
+        ("key_type", Kind::Text),
+        ("value_type", Kind::Text),
+        ("max_entries", Kind::Number),
+        ("entries", Kind::Number),
+        ("memory_bytes", Kind::Number),
+        ("pinned", Kind::Truth),
+        ("lost", Kind::Number),
+    ];
+
+    fn arguments(_arguments: &mut [BindArgument]) -> Result<()> {
+        Ok(())
+    }
+
+    fn rows(_arguments: &(), _context: &Context) -> Result<Vec<Row>> {
+        Ok(runtime()?.maps().iter().map(map_row).collect())
+    }
+}
+
+fn map_row(map: &MapHandle) -> Row {
+    let (info, def) = (map.info(), map.definition());
+    let key = (def.key_size > 0).then(|| sql_type(&key_type(def)));
+    vec![
+        u64::from(info.id).into(),
+        info.name.into(),
+        Cell::Text(info.owner),
+        info.kind.name().into(),
+        Cell::Text(key),
+        sql_type(&value_type(def)).into(),
+        u64::from(info.max_entries).into(),
+        info.entries.into(),
+        info.bytes.into(),
+        info.pinned.into(),
+        info.lost.into(),
+    ]
+}
+
+/// A map that is named by an argument, looked up when the query is bound: its types are the columns.
+pub struct Named {
+    map: MapHandle,
+}
+
+fn named(arguments: &[BindArgument], what: &str) -> Result<Named> {
+    let name = argument::<String>(arguments, 0, &format!("{what}: name"))?;
+    Ok(Named { map: runtime()?.map(&name).map_err(invalid)? })
+}
+
+pub struct MapEntries;
+
+impl Table for MapEntries {
+    type Arguments = Named;
+
+    const NAME: &'static str = "hook_map_entries";
+    const DESCRIPTION: &'static str = "What a map holds now, with the types that its program declares; of a per-CPU map a list of the values of the threads. \
+         A map is named alone, or with its program: 'program/map'";
+    const EXAMPLE: &'static str = "FROM hook_map_entries('sizes');";
+    const COLUMNS: &'static [(&'static str, Kind)] = &[];
+
+    fn signature(_extension: &Extension) -> Result<SignatureBuilder> {
+        Ok(name_signature())
+    }
+
+    fn arguments(arguments: &mut [BindArgument]) -> Result<Named> {
+        named(arguments, Self::NAME)
+    }
+
+    fn columns(arguments: &Named, context: &Context) -> Result<Vec<(String, Kind)>> {
+        let def = arguments.map.definition();
+        let mut columns = Vec::new();
+        if def.key_size > 0 {
+            columns.push(("key".to_owned(), Kind::Shaped(shape(&key_type(def), context)?)));
+        }
+        let value = match def.kind {
+            MapKind::ProgArray => Kind::Text,
+            kind if kind.is_percpu() => Kind::ListOf(shape(&value_type(def), context)?),
+            _ => Kind::Shaped(shape(&value_type(def), context)?),
+        };
+        columns.push(("value".to_owned(), value));
+        Ok(columns)
+    }
+
+    fn rows(arguments: &Named, context: &Context) -> Result<Vec<Row>> {
+        let def = arguments.map.definition();
+        let key = (def.key_size > 0).then(|| shape(&key_type(def), context)).transpose()?;
+        let value = shape(&value_type(def), context)?;
+        let entries = arguments.map.entries().map_err(|refusal| refused(Self::NAME, def, &refusal))?;
+        Ok(entries.into_iter().map(|entry| entry_row(entry, def.kind, key.as_ref(), &value)).collect())
+    }
+}
+
+fn entry_row(entry: Entry, kind: MapKind, key: Option<&Arc<Shape>>, value: &Arc<Shape>) -> Row {
+    let mut row: Row = key.map(|shape| Cell::Bytes(shape.clone(), entry.key)).into_iter().collect();
+    row.push(match (kind, entry.values) {
+        (MapKind::ProgArray, values) => {
+            Cell::Text(values.first().map(|name| String::from_utf8_lossy(name).into_owned()))
+        }
+        (kind, values) if kind.is_percpu() => Cell::Lists(value.clone(), values),
+        (_, mut values) => Cell::Bytes(value.clone(), values.pop().unwrap_or_default()),
+    });
+    row
+}
+
+fn shape(ty: &Type, context: &Context) -> Result<Arc<Shape>> {
+    Shape::new(ty, context).map(Arc::new)
+}
+
+fn refused(what: &str, def: &MapDef, refusal: &dyn std::error::Error) -> Error {
+    Error::invalid_input(format!("{what}: {}: {refusal}", def.name))
+}
+
+pub struct Events;
+
+impl Table for Events {
+    type Arguments = Named;
+
+    const NAME: &'static str = "hook_events";
+    const DESCRIPTION: &'static str = "Takes the records out of a ring buffer, oldest first; its columns are the fields of the records' struct. A record is given \
+         out once: what the query does not use is gone";
+    const EXAMPLE: &'static str = "FROM hook_events('events');";
+    const COLUMNS: &'static [(&'static str, Kind)] = &[];
+
+    fn signature(_extension: &Extension) -> Result<SignatureBuilder> {
+        Ok(name_signature())
+    }
+
+    fn arguments(arguments: &mut [BindArgument]) -> Result<Named> {
+        let named = named(arguments, Self::NAME)?;
+        match named.map.definition() {
+            def if def.kind == MapKind::Ringbuf => Ok(named),
+            def => {
+                let (name, kind) = (&def.name, def.kind);
+                Err(Error::invalid_input(format!("hook_events: {name} is a {kind}, not a ring buffer")))
+            }
+        }
+    }
+
+    fn columns(arguments: &Named, context: &Context) -> Result<Vec<(String, Kind)>> {
+        fields(arguments.map.definition())
+            .into_iter()
+            .map(|(name, _, ty)| Ok((name, Kind::Shaped(shape(&ty, context)?))))
+            .collect()
+    }
+
+    fn rows(arguments: &Named, context: &Context) -> Result<Vec<Row>> {
+        let def = arguments.map.definition();
+        let columns = fields(def)
+            .into_iter()
+            .map(|(_, start, ty)| Ok((start, shape(&ty, context)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let records = arguments.map.drain(EVENTS).map_err(|refusal| refused(Self::NAME, def, &refusal))?;
+        Ok(records.into_iter().map(|record| event_row(record, &columns)).collect())
+    }
+}
+
+/// Name, place and type of what a record holds: the fields of its struct, as far as they are whole bytes; or all of it.
+fn fields(def: &MapDef) -> Vec<(String, usize, Type)> {
+    match &def.value {
+        Some(Type::Struct { members, .. })
+            if members.iter().all(|member| member.bits.is_none()) && !members.is_empty() =>
+        {
+            let field = |member: &duckbpf_runtime::Member| {
+                (member.name.clone(), member.bit_offset as usize / 8, member.ty.clone())
+            };
+            members.iter().map(field).collect()
+        }
+        Some(ty) => vec![("event".to_owned(), 0, ty.clone())],
+        None => vec![("event".to_owned(), 0, Type::Bytes { bytes: 0 })],
+    }
+}
+
+/// A record that is shorter than its struct is filled up with zeros; one without a type is given whole.
+fn event_row(mut record: Vec<u8>, columns: &[(usize, Arc<Shape>)]) -> Row {
+    let end = columns.iter().map(|(start, shape)| start + shape.size()).max().unwrap_or(0);
+    if record.len() < end {
+        record.resize(end, 0);
+    }
+    let cell = |(start, shape): &(usize, Arc<Shape>)| {
+        let end = if shape.size() == 0 { record.len() } else { start + shape.size() };
+        Cell::Bytes(shape.clone(), record[*start..end].to_vec())
+    };
+    columns.iter().map(cell).collect()
+}
+
+pub struct MapUpdate;
+
+pub struct UpdateArguments {
+    map: MapHandle,
+    key: Option<Value>,
+    value: Option<Value>,
+    flags: UpdateFlags,
+}
+
+impl Table for MapUpdate {
+    type Arguments = UpdateArguments;
+
+    const NAME: &'static str = "hook_map_update";
+    const DESCRIPTION: &'static str = "Sets the value of a map's key. when := 'any' (the default), 'new' only where there is none, 'present' only where there is one. \
+         A per-CPU map takes a list, a value a thread. Queues, stacks and bloom filters have no keys: NULL";
+    const EXAMPLE: &'static str = "CALL hook_map_update('limits', 7, 1000);";
+    const COLUMNS: &'static [(&'static str, Kind)] = &[("name", Kind::Text)];
+
+    fn signature(extension: &Extension) -> Result<SignatureBuilder> {
+        let when = FunctionParameter::with_default("when", "any".to_owned()).kind(FunctionParameterKind::Named);
+        Ok(name_signature()
+            .param(FunctionParameter::with_type("key", any(extension)?))
+            .param(FunctionParameter::with_type("value", any(extension)?))
+            .param(when))
+    }
+
+    fn arguments(arguments: &mut [BindArgument]) -> Result<UpdateArguments> {
+        let map = named(arguments, Self::NAME)?.map;
+        let flags = match argument::<String>(arguments, 3, "hook_map_update: when")?.as_str() {
+            "any" => UpdateFlags::Any,
+            "new" => UpdateFlags::NoExist,
+            "present" => UpdateFlags::Exist,
+            other => {
+                let message = format!("hook_map_update: when is 'any', 'new' or 'present', not '{other}'");
+                return Err(Error::invalid_input(message));
+            }
+        };
+        let mut take = |index: usize| arguments.get_mut(index).and_then(|argument| argument.value.take());
+        Ok(UpdateArguments { map, key: take(1), value: take(2), flags })
+    }
+
+    fn rows(arguments: &UpdateArguments, context: &Context) -> Result<Vec<Row>> {
+        access::require_unlocked(context, Self::NAME)?;
+        let UpdateArguments { map, key, value, flags } = arguments;
+        let def = map.definition();
+        let key = key_bytes(def, key.as_ref(), context, Self::NAME)?;
+        let value = value.as_ref().ok_or_else(|| Error::invalid_input("hook_map_update: value must be a constant"))?;
+        let shape = shape(&value_type(def), context)?;
+        let is_list = def.kind.is_percpu() && value.logical_type()?.id()? == LogicalTypeID::List;
+        let write = |value: &Value| shape.write(value, context, "hook_map_update: value");
+        let values =
+            if is_list { value.children()?.iter().map(write).collect() } else { write(value).map(|one| vec![one]) };
+        let values: Vec<Vec<u8>> = values?;
+        map.set(&key, &values, *flags).map_err(|refusal| refused(Self::NAME, def, &refusal))?;
+        Ok(vec![vec![def.name.as_str().into()]])
+    }
+}
+
+fn key_bytes(def: &MapDef, key: Option<&Value>, context: &Context, what: &str) -> Result<Vec<u8>> {
+    if def.key_size == 0 {
+        return Ok(Vec::new());
+    }
+    let what = format!("{what}: key");
+    let key = key.ok_or_else(|| Error::invalid_input(format!("{what} must be a constant")))?;
+    Shape::new(&key_type(def), context)?.write(key, context, &what)
+}
+
+pub struct MapDelete;
+
+pub struct DeleteArguments {
+    map: MapHandle,
+    key: Option<Value>,
+}
+
+impl Table for MapDelete {
+    type Arguments = DeleteArguments;
+
+    const NAME: &'static str = "hook_map_delete";
+    const DESCRIPTION: &'static str =
+        "Takes a key out of a map; of a queue or stack, whose key is NULL, the next value";
+    const EXAMPLE: &'static str = "CALL hook_map_delete('limits', 7);";
+    const COLUMNS: &'static [(&'static str, Kind)] = &[("name", Kind::Text)];
+
+    fn signature(extension: &Extension) -> Result<SignatureBuilder> {
+        Ok(name_signature().param(FunctionParameter::with_type("key", any(extension)?)))
+    }
+
+    fn arguments(arguments: &mut [BindArgument]) -> Result<DeleteArguments> {
+        let map = named(arguments, Self::NAME)?.map;
+        let key = arguments.get_mut(1).and_then(|argument| argument.value.take());
+        Ok(DeleteArguments { map, key })
+    }
+
+    fn rows(arguments: &DeleteArguments, context: &Context) -> Result<Vec<Row>> {
+        access::require_unlocked(context, Self::NAME)?;
+        let def = arguments.map.definition();
+        let key = key_bytes(def, arguments.key.as_ref(), context, Self::NAME)?;
+        arguments.map.remove(&key).map_err(|refusal| refused(Self::NAME, def, &refusal))?;
+        Ok(vec![vec![def.name.as_str().into()]])
+    }
+}
+
+pub struct MapUnpin;
+
+impl Table for MapUnpin {
+    type Arguments = String;
+
+    const NAME: &'static str = "hook_map_unpin";
+    const DESCRIPTION: &'static str = "Forgets a pinned map: it goes with the last program that uses it";
+    const EXAMPLE: &'static str = "CALL hook_map_unpin('sizes');";
+    const COLUMNS: &'static [(&'static str, Kind)] = &[("name", Kind::Text)];
+
+    fn signature(_extension: &Extension) -> Result<SignatureBuilder> {
+        Ok(name_signature())
+    }
+
+    fn arguments(arguments: &mut [BindArgument]) -> Result<String> {
+        argument(arguments, 0, "hook_map_unpin: name")
+    }
+
+    fn rows(name: &String, context: &Context) -> Result<Vec<Row>> {
+        access::require_unlocked(context, Self::NAME)?;
+        runtime()?.unpin_map(name).map_err(invalid)?;
+        Ok(vec![vec![name.as_str().into()]])
+    }
+}
