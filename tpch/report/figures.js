@@ -159,7 +159,7 @@ function drawRatios() {
   if (!others.length) return;
   const rows = [{ label: "all", points: others.map(name => ({ name, ratio: summary[`geomean_${name}`], interval: summary[`interval_${name}`] })) }];
   for (const query of report.queries) rows.push({ label: `Q${query.query}`, points: others.map(name => ({ name, ...query[name] })) });
-  figure("ratios", "Cost against the untouched wheel",
+  figure("ratios", "Cost against stock",
     "Ratio of median times, hot, with the 95% interval of a bootstrap over paired runs. The first row is the geometric mean of all 22 queries.",
     width => forest(rows.map(row => ({ ...row, points: row.points.filter(point => point.ratio) })), width), others.map(name => [name, colour(name)]));
 }
@@ -253,6 +253,8 @@ function drawSizes() {
   const programs = Object.entries(sizes.programs).map(([label, value]) => ({ label, value, name: "attached" }));
   const rows = [
     { label: "DuckDB's library in the wheel, untouched", value: sizes.wheel_library, name: "stock" },
+    { label: "libduckdb.so of the stock engine", value: sizes.stock_library, name: "stock" },
+    { label: "libduckdb.so of the hooked engine", value: sizes.hooked_library, name: "detached" },
     { label: "duckbpf extension, the graft inside", value: sizes.extension, name: "detached" },
     { label: "the graft: DuckDB's patched units", value: sizes.graft, name: "detached" },
     { label: "thesis: runtime added to DuckDB", value: THESIS.runtime_bytes, reference: true },
@@ -314,6 +316,43 @@ function drawSets() {
   figure("sets", "Cost by the number of programs", "Geometric mean over the 22 queries of the ratio of medians to stock's, with its 95% interval.", width => forest(rows, width));
 }
 
+function drawOthers() {
+  if (!report.others.length) return;
+  const rows = report.others.map(other => ({ label: other.name, points: [{ name: "stock", ratio: other.geomean, interval: other.interval }] }));
+  figure("others", "Other builds of DuckDB, for information",
+    "Without hooks, geometric mean of the ratios to the stock engine, with its 95% interval. Compilers, allocators and optimisation differ: no cost of hooks is in these.",
+    width => forest(rows, width));
+}
+
+function drawBoot() {
+  if (!report.boot) return;
+  const { starts, plain_us, hooked_us } = report.boot;
+  const reload = report.reload.reduce((sum, row) => sum + row.p50_us, 0) / report.reload.length;
+  const rows = [
+    { label: "a process, from its start to its first result", value: plain_us, name: "stock" },
+    { label: `the same, with the extension loaded and ${report.programs.length} programs set`, value: hooked_us, name: "attached" },
+    { label: "a live reload of one program, the whole SQL statement", value: reload, name: "detached" },
+    { label: "thesis: reboot of its image", value: THESIS.reboot_us, reference: true },
+  ].filter(row => row.value);
+  const high = Math.max(...rows.map(row => row.value));
+  figure("boot", "Boot against reload", `On a logarithmic scale. Medians of ${starts} starts of a C program on the hooked engine that opens the data and counts the rows of a table. ` +
+    "This is a process, not yet a reboot of an image.", width => {
+    const x = logarithmic(10, high, 0, width - 84);
+    const [bottom, nodes] = bars(rows, x, 0, width, time);
+    return [bottom, ...grid(powers(10, high, width), x, bottom, time), ...nodes];
+  });
+}
+
+function drawCarriers() {
+  if (report.carriers.length < 2) return;
+  const ratio = (value, interval) => value ? `${digits(value, 4)}${interval ? ` [${interval.map(bound => digits(bound, 3)).join(", ")}]` : ""}` : "-";
+  const rows = report.carriers.map(carrier => html("tr", {}, ...[carrier.carrier, whole(carrier.runs), seconds(carrier.stock_s), ratio(carrier.detached, carrier.interval_detached),
+    ratio(carrier.attached, carrier.interval_attached), whole(carrier.calls)].map(cell => html("td", {}, cell))));
+  const head = ["carrier", "runs", "its stock, sum of medians", "detached / stock", "attached / stock", "hook calls in one pass"];
+  figures.append(html("section", { id: "carriers" }, html("h2", {}, "Both carriers"), html("p", { class: "note" }, "Each against its own stock: the official wheel for the graft, the stock twin for the engine."),
+    html("div", { class: "scroll" }, html("table", {}, html("thead", {}, html("tr", {}, ...head.map(name => html("th", {}, name)))), html("tbody", {}, ...rows)))));
+}
+
 function drawTable() {
   const others = CONFIGURATIONS.filter(name => name !== "stock");
   const head = ["query", ...CONFIGURATIONS.flatMap(name => [`${name}, median`, `${name}, mean`]), ...others.map(name => `${name} / stock`), "results"];
@@ -331,7 +370,7 @@ function drawTable() {
 function drawHead() {
   const { summary, swap, machine } = report;
   document.getElementById("title").textContent = `What hooks cost: TPC-H, scale factor ${report.sf}`;
-  document.getElementById("lead").textContent = `The official DuckDB 2.0.0 wheel, untouched; with duckbpf loaded and nothing attached; with ${report.programs.length || "no"} programs attached. ` +
+  document.getElementById("lead").textContent = `${report.carrier === "engine" ? "A libduckdb of DuckDB 2.0.0 as it came; its twin with hooks, duckbpf loaded" : "The official DuckDB 2.0.0 wheel, untouched; with duckbpf loaded"} and nothing attached; with ${report.programs.length || "no"} programs attached. ` +
     `${report.runs} interleaved runs of each, every one in a process of its own, ${report.threads} threads.`;
   const tiles = [];
   const range = interval => interval ? `95%: ${percent(interval[0])} to ${percent(interval[1])}` : "";
@@ -361,7 +400,10 @@ drawTimes();
 drawCalls();
 drawSets();
 drawReload();
+drawBoot();
 drawSizes();
+drawOthers();
+drawCarriers();
 drawTable();
 
 let width = innerWidth;

@@ -6,6 +6,7 @@ use std::{fmt, fs};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::machine::Machine;
 use crate::markdown;
@@ -43,6 +44,59 @@ pub struct Report {
     pub statement_us: Option<f64>,
     pub swap: Option<Swap>,
     pub sizes: Sizes,
+    /// Other builds of DuckDB, without hooks, against stock: for information.
+    pub others: Vec<Set>,
+    /// Of the engine.
+    pub boot: Option<Boot>,
+    /// This report's numbers, and those of the other carrier's report at this scale factor, where there is one.
+    pub carriers: Vec<Carrier>,
+}
+
+/// From the start of a process to its first result with the database open. Medians in microseconds.
+#[derive(Serialize)]
+pub struct Boot {
+    pub starts: usize,
+    pub plain_us: f64,
+    /// With the extension loaded and the programs of the attached configuration set.
+    pub hooked_us: f64,
+}
+
+/// What one carrier's hooks cost, in short.
+#[derive(Serialize)]
+pub struct Carrier {
+    pub carrier: String,
+    pub runs: u64,
+    /// Sum of the queries' medians on its own stock. Seconds.
+    pub stock_s: f64,
+    pub detached: Option<f64>,
+    pub interval_detached: Option<[f64; 2]>,
+    pub attached: Option<f64>,
+    pub interval_attached: Option<[f64; 2]>,
+    /// Hook calls of one pass over the queries, keys left out.
+    pub calls: u64,
+}
+
+impl Carrier {
+    /// From a report.json; None from one that this version does not know.
+    fn of(report: &Value) -> Option<Self> {
+        let summary = &report["summary"];
+        let interval = |name: &str| Some([summary[name][0].as_f64()?, summary[name][1].as_f64()?]);
+        let queries = report["queries"].as_array()?;
+        let calls = |query: &Value| {
+            let hooks = query["calls"].as_object().into_iter().flatten().filter(|(hook, _)| *hook != "hash_keys");
+            hooks.filter_map(|(_, calls)| calls.as_u64()).sum::<u64>()
+        };
+        Some(Self {
+            carrier: report["carrier"].as_str()?.to_owned(),
+            runs: report["runs"].as_u64()?,
+            stock_s: queries.iter().map(|query| query["stock"]["median_s"].as_f64()).sum::<Option<f64>>()?,
+            detached: summary["geomean_detached"].as_f64(),
+            interval_detached: interval("interval_detached"),
+            attached: summary["geomean_attached"].as_f64(),
+            interval_attached: interval("interval_attached"),
+            calls: queries.iter().map(calls).sum(),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -139,6 +193,9 @@ pub struct Sizes {
     pub graft: Option<u64>,
     /// With the graft inside.
     pub extension: Option<u64>,
+    /// The engine's libraries, stripped.
+    pub stock_library: Option<u64>,
+    pub hooked_library: Option<u64>,
     pub programs: BTreeMap<String, u64>,
 }
 
@@ -247,7 +304,7 @@ impl Set {
     /// A further configuration's times against stock's.
     pub fn new(configuration: &Configuration, stock: &Times, times: &Times) -> Self {
         let programs = match &configuration.hooks {
-            Hooks::Stock => [].as_slice(),
+            Hooks::Stock | Hooks::Other(_) => [].as_slice(),
             Hooks::Loaded(programs) => programs.as_slice(),
         };
         let paired = pair(stock, times);
@@ -343,6 +400,14 @@ impl Report {
             table.push_str(&format!("worst query attached: Q{query}, {}\n", percent(Some(*ratio))));
         }
         table
+    }
+
+    /// Puts the other carrier's report, if its folder has one, beside this one.
+    pub fn beside(mut self, other: &Path) -> Result<Self> {
+        let text = fs::read_to_string(other.join("report.json")).unwrap_or_default();
+        let other = serde_json::from_str(&text).ok().and_then(|report| Carrier::of(&report));
+        self.carriers = Carrier::of(&serde_json::to_value(&self)?).into_iter().chain(other).collect();
+        Ok(self)
     }
 
     /// Writes report.json, times.csv, report.md and report.html into a folder and returns the path of the last.

@@ -1,4 +1,4 @@
-//! One process of the official wheel, driven by JSON lines (`python/worker.py`).
+//! One process of the official wheel, or of an engine in its stead, driven by JSON lines (`python/worker.py`).
 //!
 //! The wheel's library needs Python's symbols and cannot be linked, so each run of each configuration is such a process.
 
@@ -26,10 +26,34 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Between two swaps under load.
 const SWAP_PAUSE: Duration = Duration::from_millis(10);
 
+/// A DuckDB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// The official wheel, in this Python's environment.
+    Wheel { python: PathBuf },
+    /// A libduckdb, which the Python module in a folder (python/engine) drives as `duckdb`.
+    Library { python: PathBuf, module: PathBuf, library: PathBuf },
+}
+
+impl Host {
+    fn command(&self) -> Command {
+        let (Host::Wheel { python } | Host::Library { python, .. }) = self;
+        let mut command = Command::new(python);
+        command.env_remove("PYTHONPATH");
+        if let Host::Library { module, library, .. } = self {
+            command.env("PYTHONPATH", module).env("DUCKBPF_LIBRARY", library);
+        }
+        command
+    }
+}
+
 /// How a worker opens the data.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    pub python: PathBuf,
+    /// What the others are compared with.
+    pub stock: Host,
+    /// Where hooks are, or come to be: the same as stock where the graft carries them.
+    pub hooked: Host,
     pub database: PathBuf,
     /// The extension, loaded where the configuration says so.
     pub extension: PathBuf,
@@ -46,6 +70,8 @@ pub enum Hooks {
     Stock,
     /// It is loaded, and these programs are set; none: detached.
     Loaded(Vec<PathBuf>),
+    /// Another DuckDB, without hooks, for information.
+    Other(Host),
 }
 
 /// A result.
@@ -104,13 +130,15 @@ pub struct Worker {
 impl Worker {
     /// Starts a process and opens the data in it.
     pub fn start(setup: &Setup, hooks: &Hooks) -> Result<Self> {
-        let mut child = Command::new(&setup.python)
-            .args(["-c", SCRIPT])
-            .env_remove("PYTHONPATH")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", setup.python.display()))?;
+        let host = match hooks {
+            Hooks::Stock => &setup.stock,
+            Hooks::Loaded(_) => &setup.hooked,
+            Hooks::Other(host) => host,
+        };
+        let mut command = host.command();
+        command.args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child =
+            command.spawn().with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
         let stdin = child.stdin.take().context("the worker has no stdin")?;
         let stdout = child.stdout.take().context("the worker has no stdout")?;
         let (sender, answers) = channel();
@@ -128,7 +156,7 @@ impl Worker {
 
     fn open(&mut self, setup: &Setup, hooks: &Hooks) -> Result<()> {
         let (extension, programs) = match hooks {
-            Hooks::Stock => (None, [].as_slice()),
+            Hooks::Stock | Hooks::Other(_) => (None, [].as_slice()),
             Hooks::Loaded(programs) => (Some(&setup.extension), programs.as_slice()),
         };
         self.ask::<Value>(json!({

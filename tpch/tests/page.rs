@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use duckbpf_tpch::machine::Machine;
-use duckbpf_tpch::report::{COLD, Measured, Reload, Report, Set, Sizes, Swap};
+use duckbpf_tpch::report::{Boot, COLD, Measured, Reload, Report, Set, Sizes, Swap};
 use duckbpf_tpch::run::{Configuration, Samples, Times};
-use duckbpf_tpch::worker::{Calls, Hooks, Reloads, Swapped};
+use duckbpf_tpch::worker::{Calls, Hooks, Host, Reloads, Swapped};
 
 const QUERIES: usize = 22;
 const HOOKS: [&str; 7] =
@@ -70,9 +70,30 @@ fn report() -> Report {
             wheel_library: Some(58_000_000),
             graft: Some(1_500_000),
             extension: Some(2_800_000),
+            stock_library: None,
+            hooked_library: None,
             programs: programs.iter().map(|program| (program.clone(), 6_000)).collect(),
         },
+        others: Vec::new(),
+        boot: None,
+        carriers: Vec::new(),
     }
+}
+
+/// An engine's, with the other carrier's report beside it.
+fn engine_report(folder: &Path) -> Report {
+    let graft = folder.join("graft");
+    report().write(&graft).unwrap();
+    let (stock, wheel) = (times(1.0), times(0.9));
+    let host = Host::Wheel { python: PathBuf::from("python3") };
+    let other = Configuration { name: "official wheel".to_owned(), hooks: Hooks::Other(host) };
+    let engine = Report {
+        carrier: "engine".to_owned(),
+        others: vec![Set::new(&other, &stock, &wheel)],
+        boot: Some(Boot { starts: 20, plain_us: 30_000.0, hooked_us: 45_000.0 }),
+        ..report()
+    };
+    engine.beside(&graft).unwrap()
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -133,6 +154,23 @@ fn the_table_names_a_query_whose_results_differ() {
     let table = report.table();
     let different: Vec<_> = table.lines().filter(|line| line.contains("DIFFERENT")).collect();
     assert!(matches!(different.as_slice(), [line] if line.contains("Q5") && line.contains("+5.0%")), "{table}");
+}
+
+#[test]
+fn both_carriers_are_on_the_engines_page() {
+    let folder = folder("engine");
+    let report = engine_report(&folder);
+    let names: Vec<_> = report.carriers.iter().map(|carrier| carrier.carrier.as_str()).collect();
+    assert_eq!(names, ["engine", "graft"]);
+    let calls = report.queries.iter().flat_map(|query| &query.calls).filter(|(hook, _)| *hook != "hash_keys");
+    assert_eq!(report.carriers[1].calls, calls.map(|(_, calls)| calls).sum::<u64>());
+    let page = report.write(&folder).unwrap().canonicalize().unwrap();
+    let Some(dom) = dom(&page, &folder.join("profile")) else { return };
+    let figures = sections(&dom);
+    assert_eq!(figures["carriers"].matches("<tr>").count(), 1 + 2);
+    assert_eq!(figures["others"].matches("class=\"mark\"").count(), 1);
+    assert_eq!(figures["boot"].matches("class=\"mark\"").count(), 4);
+    assert!(!dom.contains("NaN") && !dom.contains("undefined"), "a number is missing");
 }
 
 #[test]

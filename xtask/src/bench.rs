@@ -7,15 +7,17 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use duckbpf_patch::compile::Toolchain;
+use duckbpf_patch::engine::{Engine, Kind};
 use duckbpf_tpch::machine::Machine;
 use duckbpf_tpch::queries::QUERIES;
-use duckbpf_tpch::report::{COLD, Measured, Reload, Report, Set, Sizes, Swap, quantile_us};
+use duckbpf_tpch::report::{Boot, COLD, Measured, Reload, Report, Set, Sizes, Swap, quantile_us};
 use duckbpf_tpch::run::{self, Comparison, Configuration, Times};
-use duckbpf_tpch::worker::{Calls, Hooks, Setup};
+use duckbpf_tpch::worker::{Calls, Hooks, Host, Setup};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::venv::Venv;
-use crate::{extension, graft, paths, process, programs};
+use crate::{boot, engine, extension, graft, instructions, paths, process, programs};
 
 /// The defaults, one a hook, in the order of the hooks.
 const DEFAULTS: [&str; 7] = [
@@ -41,8 +43,10 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// The 22 queries: stock, detached and attached, interleaved, into target/bench/tpch-sfN/
+    /// The 22 queries: stock, detached and attached, interleaved, into target/bench/tpch-sfN/, or -engine/
     Tpch(Tpch),
+    /// What detached hooks cost in instructions, by callgrind
+    Instructions(instructions::Args),
 }
 
 #[derive(clap::Args)]
@@ -74,9 +78,12 @@ struct Tpch {
     /// Reloads of each program
     #[arg(long, default_value_t = 50)]
     reloads: usize,
-    /// How the hooks get into the engine
-    #[arg(long, default_value = "graft", value_parser = ["graft"])]
+    /// What is measured: the official wheel and the graft, or the engine and its stock twin (cargo xtask engine)
+    #[arg(long, default_value = "graft", value_parser = ["graft", "engine"])]
     carrier: String,
+    /// With the engine: also the official wheel, and the engine that gcc built, where there is one
+    #[arg(long)]
+    others: bool,
     /// Take the extension and the programs as they were built last
     #[arg(long)]
     no_build: bool,
@@ -98,6 +105,7 @@ impl Tpch {
             sweep: false,
             reloads: 50,
             carrier: "graft".to_owned(),
+            others: false,
             no_build: false,
             stock_only: false,
         }
@@ -108,7 +116,10 @@ impl Tpch {
 pub struct DemoArgs {}
 
 pub fn run(args: Args) -> Result<()> {
-    let What::Tpch(args) = args.what;
+    let args = match args.what {
+        What::Tpch(args) => args,
+        What::Instructions(args) => return instructions::run(args),
+    };
     let setup = prepare(&args)?;
     check_stock(&setup, args.sf)?;
     if !(args.stock_only || args.no_build) {
@@ -144,7 +155,17 @@ pub fn check() -> Result<()> {
     let tests =
         ["test", "--quiet", "--profile", "data", "--package", "duckbpf-tpch", "--features", "data", "--test", "data"];
     process::run(&mut process::cargo(&paths::root(), tests))?;
-    let args = Tpch { sf: 0.01, runs: 2, cold_runs: None, reloads: 5, ..Tpch::demo() };
+    check_carrier("graft")
+}
+
+/// The same on the engine.
+pub fn check_engine() -> Result<()> {
+    check_carrier("engine")
+}
+
+fn check_carrier(carrier: &str) -> Result<()> {
+    let carrier = carrier.to_owned();
+    let args = Tpch { sf: 0.01, runs: 2, cold_runs: None, reloads: 5, carrier, others: true, ..Tpch::demo() };
     compare(&args, &prepare(&args)?)
 }
 
@@ -159,13 +180,25 @@ fn prepare(args: &Tpch) -> Result<Setup> {
     step(&format!("TPC-H data, scale factor {}", args.sf));
     let database = data(args.sf, &venv)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (stock, hooked) = hosts(args, &venv)?;
     Ok(Setup {
-        python: venv.python(),
+        stock,
+        hooked,
         database,
         extension: paths::extension(),
         threads: args.threads.unwrap_or(cores),
         memory: args.memory.clone(),
     })
+}
+
+/// What runs stock, and what runs hooks.
+fn hosts(args: &Tpch, venv: &Venv) -> Result<(Host, Host)> {
+    if args.carrier == "graft" {
+        let wheel = Host::Wheel { python: venv.python() };
+        return Ok((wheel.clone(), wheel));
+    }
+    let engine = engine::find()?;
+    Ok((engine::host(&engine, Kind::Stock)?, engine::host(&engine, Kind::Hooked)?))
 }
 
 /// The database of a scale factor, made where it is missing.
@@ -192,7 +225,7 @@ fn build() -> Result<()> {
 }
 
 fn check_stock(setup: &Setup, sf: f64) -> Result<()> {
-    step("the 22 queries on the untouched wheel (milliseconds, warm)");
+    step("the 22 queries on stock (milliseconds, warm)");
     run::check_stock(setup, sf, |query, seconds| {
         let end = if query % 6 == 0 || query == QUERIES.len() { '\n' } else { ' ' };
         eprint!("  Q{query:<2} {:8.1}{end}", seconds * 1e3);
@@ -223,7 +256,12 @@ fn compare(args: &Tpch, setup: &Setup) -> Result<()> {
 }
 
 fn folder(args: &Tpch) -> PathBuf {
-    paths::target("bench").join(format!("tpch-sf{}", args.sf))
+    report_folder(args.sf, &args.carrier)
+}
+
+fn report_folder(sf: f64, carrier: &str) -> PathBuf {
+    let ending = if carrier == "engine" { "-engine" } else { "" };
+    paths::target("bench").join(format!("tpch-sf{sf}{ending}"))
 }
 
 /// A program by its path, or by its name in the gallery.
@@ -235,6 +273,16 @@ fn find_program(name: &str) -> Result<PathBuf> {
 
 fn find_programs<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<PathBuf>> {
     names.into_iter().map(find_program).collect()
+}
+
+/// Other builds of DuckDB, for information.
+fn others() -> Result<Vec<Configuration>> {
+    let other = |name: &str, host| Configuration { name: name.to_owned(), hooks: Hooks::Other(host) };
+    let mut others = vec![other("official wheel", Host::Wheel { python: Venv::ensure()?.python() })];
+    if let Ok(engine) = Engine::find(&duckbpf_patch::Layout::new(&paths::root()), Toolchain::Gcc) {
+        others.push(other("the engine, by gcc", engine::host(&engine, Kind::Stock)?));
+    }
+    Ok(others)
 }
 
 fn bar(steps: usize) -> Result<ProgressBar> {
@@ -271,6 +319,9 @@ impl<'a> Bench<'a> {
             ));
             configurations.push(loaded("all but hash", find_programs(DEFAULTS.into_iter().skip(1))?));
         }
+        if args.others && args.carrier == "engine" {
+            configurations.extend(others()?);
+        }
         Ok(Self { args, setup, attached, configurations })
     }
 
@@ -292,7 +343,8 @@ impl<'a> Bench<'a> {
         let calls = self.calls()?;
         let (reload, statement_us) = self.reloads()?;
         let measured = Measured { stock: &times[0], detached: times.get(1), attached: times.get(2), calls: &calls };
-        Ok(Report {
+        let (others, sets): (Vec<_>, Vec<_>) = self.sets(&times).into_iter().partition(|(is_other, _)| *is_other);
+        let report = Report {
             carrier: self.args.carrier.clone(),
             sf: self.args.sf,
             runs,
@@ -305,12 +357,17 @@ impl<'a> Bench<'a> {
             machine: Machine::here(),
             queries: measured.queries(),
             summary: measured.summary(),
-            sets: self.sets(&times),
+            sets: sets.into_iter().map(|(_, set)| set).collect(),
             reload,
             statement_us,
             swap,
             sizes: self.sizes()?,
-        })
+            others: others.into_iter().map(|(_, set)| set).collect(),
+            boot: self.boot()?,
+            carriers: Vec::new(),
+        };
+        let other = if self.args.carrier == "engine" { "graft" } else { "engine" };
+        report.beside(&report_folder(self.args.sf, other))
     }
 
     fn rounds(&self, comparison: &Comparison, rounds: Range<usize>, times: &mut [Times]) -> Result<()> {
@@ -352,10 +409,22 @@ impl<'a> Bench<'a> {
         Ok(calls)
     }
 
-    /// Of the configurations behind the first three.
-    fn sets(&self, times: &[Times]) -> Vec<Set> {
+    /// Of the configurations behind the first three, and whether they are other builds.
+    fn sets(&self, times: &[Times]) -> Vec<(bool, Set)> {
         let configurations = self.configurations.iter().zip(times).skip(3);
-        configurations.map(|(configuration, set)| Set::new(configuration, &times[0], set)).collect()
+        let set = |(configuration, set): (&Configuration, &Times)| {
+            (matches!(configuration.hooks, Hooks::Other(_)), Set::new(configuration, &times[0], set))
+        };
+        configurations.map(set).collect()
+    }
+
+    /// Of the engine: the wheel cannot be linked into a program.
+    fn boot(&self) -> Result<Option<Boot>> {
+        if self.args.carrier != "engine" || self.args.stock_only {
+            return Ok(None);
+        }
+        step("starts of a process");
+        boot::measure(&engine::find()?, &self.setup.database, &self.attached).map(Some)
     }
 
     /// And what an empty statement takes, in microseconds.
@@ -372,12 +441,18 @@ impl<'a> Bench<'a> {
     fn sizes(&self) -> Result<Sizes> {
         let size = |path: &Path| fs::metadata(path).ok().map(|file| file.len());
         let find_library = "import importlib.util; print(importlib.util.find_spec('_duckdb').origin)";
-        let library = process::read(Command::new(&self.setup.python).args(["-c", find_library]))?;
+        let library = process::read(Command::new(Venv::ensure()?.python()).args(["-c", find_library]))?;
+        let engine = |host: &Host| match host {
+            Host::Library { library, .. } => size(library),
+            Host::Wheel { .. } => None,
+        };
         let programs = self.attached.iter().filter_map(|path| Some((run::program_name(path), size(path)?)));
         Ok(Sizes {
             wheel_library: size(Path::new(library.trim())),
             graft: size(&paths::graft_image()),
             extension: size(&paths::extension()),
+            stock_library: engine(&self.setup.stock),
+            hooked_library: engine(&self.setup.hooked),
             programs: programs.collect(),
         })
     }

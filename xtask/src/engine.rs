@@ -1,11 +1,13 @@
 //! `cargo xtask engine`: all of DuckDB, stock and with hooks, as libraries to link.
 
 use crate::paths;
+use crate::venv::Venv;
 use anyhow::{Context, Result};
 use duckbpf_patch::Layout;
 use duckbpf_patch::compile::Toolchain;
 use duckbpf_patch::engine::{self, Engine, Kind, Manifest};
-use std::path::Path;
+use duckbpf_tpch::worker::Host;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -49,7 +51,16 @@ pub fn find() -> Result<Engine> {
 
 /// Makes a command's `import duckdb` mean this library (python/engine/duckdb.py).
 pub fn drive<'a>(command: &'a mut Command, library: &Path) -> &'a mut Command {
-    command.env("PYTHONPATH", paths::root().join("python/engine")).env("DUCKBPF_LIBRARY", library)
+    command.env("PYTHONPATH", python_module()).env("DUCKBPF_LIBRARY", library)
+}
+
+/// One of the engines, as the harness runs it.
+pub fn host(engine: &Engine, kind: Kind) -> Result<Host> {
+    Ok(Host::Library { python: Venv::for_engine()?.python(), module: python_module(), library: engine.library(kind) })
+}
+
+fn python_module() -> PathBuf {
+    paths::root().join("python/engine")
 }
 
 /// Bytes that the hooks add to the stripped library.

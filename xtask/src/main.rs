@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 mod bench;
+mod boot;
 mod engine;
 mod extension;
 mod graft;

@@ -55,6 +55,7 @@ const ENGINE_STEPS: &[Step] = &[
     ("sql and end-to-end tests", || engine_pytest("tests", &["sql", "e2e"])),
     ("engine tests", || engine_pytest("tests", &["engine"])),
     ("instructions", || instructions::run(instructions::Args::check())),
+    ("harness", bench::check_engine),
 ];
 
 pub fn run(args: Args) -> Result<()> {
