@@ -6,6 +6,10 @@
 #include <atomic>
 #include <cstdint>
 
+namespace duckdb {
+class DatabaseInstance;
+}
+
 namespace duckbpf {
 
 //! A counter that one thread writes and any thread reads
@@ -49,6 +53,11 @@ struct alignas(64) ThreadState {
 	//! Whose work the thread does
 	duckbpf_origin origin {};
 	uint64_t query_start_ns = 0;
+	//! Its database, which lives as long as the thread works for it; null when unknown
+	duckdb::DatabaseInstance *database = nullptr;
+	//! Blocks that it found in memory, and that it had to read
+	uint64_t buffer_hits = 0;
+	uint64_t buffer_misses = 0;
 	//! And whose task it ran last
 	duckbpf_origin last_task_origin {};
 	uint64_t last_task_start_ns = 0;
@@ -156,6 +165,9 @@ public:
 		}
 		return decision;
 	}
+	void CountLoad(bool hit) {
+		(hit ? thread.buffer_hits : thread.buffer_misses)++;
+	}
 	void Apply() {
 		thread.counters[hook].applied.Add(1);
 	}
@@ -172,6 +184,8 @@ private:
 
 //! The load hook has lost its program and no thread is inside the old one: its hints are void (memory.cpp)
 void DropHints();
+//! One of enum duckbpf_state, for helpers (state.cpp)
+__u64 EngineState(__u32 what, __u64 argument);
 //! The last query let go of a hash program that is no longer published (shim.cpp)
 void ProgramUnpinned();
 

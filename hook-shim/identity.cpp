@@ -53,6 +53,7 @@ bool MayRename(const ThreadState &thread) {
 void Enter(ThreadState &thread, duckdb::ClientContext &context) {
 	auto entry = queries.Find(context);
 	const auto thread_index = thread.origin.thread_index;
+	thread.database = context.db.get();
 	if (entry) {
 		thread.origin = entry->origin;
 		thread.query_start_ns = entry->start_ns;
@@ -115,6 +116,7 @@ IdentityScope::IdentityScope() {
 	const auto &thread = Thread();
 	previous = thread.origin;
 	previous_start = thread.query_start_ns;
+	previous_database = thread.database;
 }
 
 IdentityScope::~IdentityScope() {
@@ -122,6 +124,7 @@ IdentityScope::~IdentityScope() {
 	if (MayRename(thread)) {
 		thread.origin = previous;
 		thread.query_start_ns = previous_start;
+		thread.database = previous_database;
 	}
 }
 
@@ -170,6 +173,7 @@ WorkerScope::WorkerScope(duckdb::DatabaseInstance &db) {
 	was_worker = thread.in_worker_loop;
 	if (MayRename(thread)) {
 		thread.origin.database_id = databases.Of(&db);
+		thread.database = &db;
 		thread.in_worker_loop = true;
 	}
 }

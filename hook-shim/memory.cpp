@@ -148,6 +148,7 @@ void OnLoad(BlockHandle &block, bool hit) {
 	ctx.origin = call.Origin();
 	Describe(ctx, block);
 	ctx.hit = hit;
+	call.CountLoad(hit);
 	const auto decision = call.Run(ctx);
 	if (decision == 0) {
 		return;

@@ -89,6 +89,7 @@ __attribute__((noinline)) ThreadState &FirstUse() {
 	(void)&give_back;
 	state->origin = duckbpf_origin {};
 	state->origin.thread_index = state->index;
+	state->database = nullptr;
 	state->query_start_ns = 0;
 	state->in_worker_loop = false;
 	state->skip_first_wait = false;
@@ -216,10 +217,14 @@ void HelperFailed() {
 	Thread().helper_failed = true;
 }
 
+__u32 ThreadIndex() {
+	return Thread().index;
+}
+
 const duckbpf_host host = {
     DUCKBPF_HOST_VERSION, sizeof(duckbpf_host), DUCKBPF_CARRIER, DUCKBPF_ABI_VERSION, DUCKDB_VERSION, DUCKBPF_SERIES,
     RegisterRuntime,      Publish,              Synchronize,     ReadCounters,        SetSampling,    CurrentOrigin,
-    QueryAgeNs,           HelperFailed,
+    QueryAgeNs,           HelperFailed,         ThreadIndex,     EngineState,
 };
 
 } // namespace

@@ -151,11 +151,6 @@ DUCKBPF_HELPER __u64 (*const duckbpf_active_queries)(void) = (void *)0x10014;
  * 20. */
 DUCKBPF_HELPER __u64 (*const duckbpf_threads)(void) = (void *)0x10015;
 
-/* Entries, dead ones included, in the eviction queues of a buffer type (DuckDB's FileBufferType,
- * common/file_buffer.hpp) of the calling thread's database, an estimate; 0 when unknown. Hooks: all but hash.
- * Cost: 60. */
-DUCKBPF_HELPER __u64 (*const duckbpf_eviction_queue_size)(__u32 buffer_type) = (void *)0x10016;
-
 /* Blocks that the calling thread found in memory, since it began, while a load program was attached. Hooks:
  * all but hash. Cost: 20. */
 DUCKBPF_HELPER __u64 (*const duckbpf_buffer_hits)(void) = (void *)0x10017;

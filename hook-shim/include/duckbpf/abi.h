@@ -92,6 +92,20 @@ struct duckbpf_runtime {
 	void (*unpinned)(void);
 };
 
+/* What engine_state() tells. Of the database that the calling thread works for, where one is meant. */
+enum duckbpf_state {
+	DUCKBPF_STATE_USED_MEMORY = 0,    /* bytes of the buffer pool, some MiB off */
+	DUCKBPF_STATE_MAX_MEMORY = 1,     /* bytes: memory_limit */
+	DUCKBPF_STATE_TAG_MEMORY = 2,     /* bytes of one of DuckDB's MemoryTags, some MiB off */
+	DUCKBPF_STATE_QUEUE_LENGTH = 3,   /* tasks that wait in one enum duckbpf_pool */
+	DUCKBPF_STATE_ACTIVE_QUERIES = 4, /* of the process */
+	DUCKBPF_STATE_THREADS = 5,        /* of the database */
+	DUCKBPF_STATE_BUFFER_HITS = 6,    /* blocks that the thread found in memory while load had a program */
+	DUCKBPF_STATE_BUFFER_MISSES = 7,  /* blocks that it had to read */
+	DUCKBPF_STATE_SPILL_BYTES = 8,    /* of temporary files on disk */
+	DUCKBPF_STATE_COUNT = 9
+};
+
 #define DUCKBPF_CARRIER_GRAFT 1u
 #define DUCKBPF_CARRIER_ENGINE 2u
 
@@ -126,6 +140,10 @@ struct duckbpf_host {
 	__u64 (*query_age_ns)(void); /* of the calling thread's query, 0 when unknown */
 	/* Makes the running program's decision count as DUCKBPF_REFUSED_HELPER_FAILED. */
 	void (*helper_failed)(void);
+	/* The calling thread's small number, as in its origin. */
+	__u32 (*thread_index)(void);
+	/* One of enum duckbpf_state; 0 when it is unknown. Reads counters, takes no lock. */
+	__u64 (*engine_state)(__u32 what, __u64 argument);
 };
 
 /* The engine's side of everything above. Never null. */

@@ -62,6 +62,7 @@ protected:
 private:
 	duckbpf_origin previous;
 	uint64_t previous_start;
+	duckdb::DatabaseInstance *previous_database;
 };
 
 //! The calling thread works for this query

@@ -1,18 +1,46 @@
-//! What the engine tells of its state.
+//! What the engine tells of its state, and what programs write to its log.
 
-use super::{Env, errno};
+use duckbpf_abi as abi;
+
+use super::{Env, errno, guard};
+
+macro_rules! states {
+    ($($name:ident $what:ident)*) => {
+        $(pub extern "C" fn $name(argument: u64, _: u64, _: u64, _: u64, _: u64, env: &Env) -> u64 {
+            // Arguments are __u32: the upper half may hold anything.
+            guard(env, 0, || env.state(abi::$what, u64::from(argument as u32)))
+        })*
+    };
+}
+
+states! {
+    used_memory DUCKBPF_STATE_USED_MEMORY
+    max_memory DUCKBPF_STATE_MAX_MEMORY
+    used_memory_by_tag DUCKBPF_STATE_TAG_MEMORY
+    queue_length DUCKBPF_STATE_QUEUE_LENGTH
+    active_queries DUCKBPF_STATE_ACTIVE_QUERIES
+    threads DUCKBPF_STATE_THREADS
+    buffer_hits DUCKBPF_STATE_BUFFER_HITS
+    buffer_misses DUCKBPF_STATE_BUFFER_MISSES
+    spill_bytes DUCKBPF_STATE_SPILL_BYTES
+}
 
 pub extern "C" fn trace_printk(_: u64, _: u64, _: u64, _: u64, _: u64, _: &Env) -> u64 {
     errno(libc::EAGAIN)
 }
 
-macro_rules! unknown {
-    ($($name:ident)*) => {
-        $(pub extern "C" fn $name(_: u64, _: u64, _: u64, _: u64, _: u64, _: &Env) -> u64 { 0 })*
-    };
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
 
-unknown! {
-    used_memory max_memory used_memory_by_tag queue_length active_queries threads eviction_queue_size buffer_hits buffer_misses
-    spill_bytes
+    #[test]
+    fn each_asks_for_its_own_state() {
+        let env = Env::leak(testing::host());
+        let helpers = [used_memory, max_memory, used_memory_by_tag, queue_length, active_queries, threads];
+        for (what, helper) in helpers.into_iter().chain([buffer_hits, buffer_misses, spill_bytes]).enumerate() {
+            assert_eq!(helper(7, 0, 0, 0, 0, env), 1000 * what as u64 + 7);
+            assert_eq!(helper(7, 0, 0, 0, 0, Env::detached()), 0, "without a host nothing is known");
+        }
+    }
 }

@@ -60,7 +60,20 @@ impl Env {
 
     /// The number of the calling thread's shard.
     fn thread_index(&self) -> u32 {
-        self.origin().thread_index
+        match self.host().and_then(|host| host.thread_index) {
+            // SAFETY: the host's functions may be called inside a program (abi.h).
+            Some(thread_index) => unsafe { thread_index() },
+            None => 0,
+        }
+    }
+
+    /// One of enum duckbpf_state.
+    fn state(&self, what: u32, argument: u64) -> u64 {
+        match self.host().and_then(|host| host.engine_state) {
+            // SAFETY: as above.
+            Some(engine_state) => unsafe { engine_state(what, argument) },
+            None => 0,
+        }
     }
 
     fn origin(&self) -> duckbpf_origin {

@@ -422,18 +422,6 @@ pub static TABLE: &[HelperSpec] = &[
         ..PLAIN
     },
     HelperSpec {
-        id: 0x10016,
-        name: "eviction_queue_size",
-        args: [Scalar, NoArg, NoArg, NoArg, NoArg],
-        cost: Cost::fixed(60),
-        function: engine::eviction_queue_size,
-        parameters: &["__u32 buffer_type"],
-        doc: "Entries, dead ones included, in the eviction queues of a buffer type (DuckDB's FileBufferType, common/file_buffer.hpp) of the \
-              calling thread's database, an estimate; 0 when unknown.",
-        example: "__u64 evictable = duckbpf_eviction_queue_size(1);",
-        ..PLAIN
-    },
-    HelperSpec {
         id: 0x10017,
         name: "buffer_hits",
         cost: Cost::fixed(20),

@@ -55,6 +55,8 @@ static HOST: Shared = Shared(duckbpf_host {
     current_origin: Some(current_origin),
     query_age_ns: Some(query_age_ns),
     helper_failed: Some(helper_failed),
+    thread_index: Some(thread_index),
+    engine_state: Some(engine_state),
 });
 
 thread_local! {
@@ -98,6 +100,15 @@ unsafe extern "C" fn set_sampling(on: u32) {
 unsafe extern "C" fn current_origin(origin: *mut duckbpf_origin) {
     // SAFETY: the caller gave a valid origin.
     unsafe { *origin = duckbpf_origin { thread_index: THREAD.with(|index| *index), ..Default::default() } };
+}
+
+unsafe extern "C" fn thread_index() -> u32 {
+    THREAD.with(|index| *index)
+}
+
+/// A number that says what was asked.
+unsafe extern "C" fn engine_state(what: u32, argument: u64) -> u64 {
+    1000 * u64::from(what) + argument
 }
 
 unsafe extern "C" fn query_age_ns() -> u64 {
