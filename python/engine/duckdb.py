@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pyarrow
 from adbc_driver_manager import Error as AdbcError
 from adbc_driver_manager import dbapi
 
@@ -102,8 +103,14 @@ class DuckDBPyConnection:
         self._connection.close()
 
 
-def _rows(table: Any) -> Iterator[tuple[Any, ...]]:
-    return iter(list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
+def _rows(table: pyarrow.Table) -> Iterator[tuple[Any, ...]]:
+    return iter(list(zip(*map(_values, table.columns), strict=True)))
+
+
+def _values(column: pyarrow.ChunkedArray) -> list[Any]:
+    if column.type == pyarrow.decimal128(38, 0):  # what Arrow makes of a HUGEINT
+        return [None if value is None else int(value) for value in column.to_pylist()]
+    return column.to_pylist(maps_as_pydicts="strict")
 
 
 def connect(

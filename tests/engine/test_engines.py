@@ -63,9 +63,13 @@ def test_json_and_parquet_are_in_it(monkeypatch, tmp_path):
 def test_libraries_can_be_loaded_beside_each_other():
     for lib in (STOCK, HOOKED):
         library = str(lib / "libduckdb.so")
-        dynamic = subprocess.run(["readelf", "--dynamic", "--wide", library], capture_output=True, text=True, check=True)
+        dynamic = subprocess.run(
+            ["readelf", "--dynamic", "--wide", library], capture_output=True, text=True, check=True
+        )
         assert "SYMBOLIC" in dynamic.stdout
-        symbols = subprocess.run(["readelf", "--dyn-syms", "--wide", library], capture_output=True, text=True, check=True)
+        symbols = subprocess.run(
+            ["readelf", "--dyn-syms", "--wide", library], capture_output=True, text=True, check=True
+        )
         assert "UNIQUE" not in symbols.stdout
         assert ("duckdb_hookpoints_v1" in symbols.stdout) == (lib == HOOKED)
         assert "duckbpf" not in symbols.stdout
@@ -115,7 +119,12 @@ def test_the_books_python(tmp_path, gallery):
     page = (ROOT / "docs" / "src" / "engine.md").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     ended = subprocess.run(
-        [sys.executable, "-c", snippet], cwd=ROOT, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", snippet],
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 0, ended
     assert "default_hash" in ended.stdout
@@ -150,7 +159,9 @@ print(json.dumps(counts))
 def count(python: Path, environment: dict[str, str], programs: list[Path]) -> dict[str, Counter[str]]:
     """Hook calls of the 22 queries, by query."""
     database = str(ROOT / "target" / "bench" / "data" / "tpch-sf0.01.duckdb")
-    queries = [(file.stem, file.read_text().rstrip().rstrip(";")) for file in sorted((ROOT / "tpch/queries").glob("q*.sql"))]
+    queries = [
+        (file.stem, file.read_text().rstrip().rstrip(";")) for file in sorted((ROOT / "tpch/queries").glob("q*.sql"))
+    ]
     job = json.dumps([CONFIG, database, ", ".join(map(str, programs)), queries])
     ended = subprocess.run([python, "-c", COUNT, job], env=environment, capture_output=True, text=True, check=True)
     return {name: Counter(calls) for name, calls in json.loads(ended.stdout).items()}
