@@ -81,9 +81,10 @@ public:
 		if (number & 1) {
 			return;
 		}
-		// Relaxed: the publisher's membarrier orders this store before the load of the set below, or makes that
-		// load see the new set. The signal fence keeps the compiler from exchanging them.
-		thread.epoch.store(number + 1, std::memory_order_relaxed);
+		// The publisher's membarrier orders this store before the load of the set below, or makes that load see the new
+		// set; the signal fence keeps the compiler from exchanging them. Release: who sees the thread inside anew sees
+		// that its last call is over.
+		thread.epoch.store(number + 1, std::memory_order_release);
 		std::atomic_signal_fence(std::memory_order_seq_cst);
 		if (__builtin_expect(readers_fence.load(std::memory_order_relaxed), 0)) {
 			std::atomic_thread_fence(std::memory_order_seq_cst);

@@ -12,6 +12,7 @@ mod access;
 mod engine;
 mod functions;
 mod guard;
+mod measure;
 mod paths;
 mod report;
 mod settings;

@@ -7,6 +7,8 @@
 //! The types carry the proof: only the verifier makes a `Verified`, only that can be compiled, only a `Program` can be
 //! attached. [`Runtime`] is the way in; `README.md` in this crate's folder says what is safe and what is not yet.
 
+#[cfg(any(test, feature = "disasm"))]
+mod disassemble;
 mod error;
 mod helpers;
 mod hook;
@@ -21,6 +23,8 @@ mod verifier;
 #[cfg(test)]
 mod vm;
 
+#[cfg(any(test, feature = "disasm"))]
+pub use disassemble::disassemble;
 pub use error::{Error, Problem};
 pub use hook::{Class, Hook};
 pub use hooks::{

@@ -144,6 +144,10 @@ struct duckbpf_host {
 	__u32 (*thread_index)(void);
 	/* One of enum duckbpf_state; 0 when it is unknown. Reads counters, takes no lock. */
 	__u64 (*engine_state)(__u32 what, __u64 argument);
+
+	/* For measurements: the nanoseconds that so many passes of the load hook's hookpoint take here, with seven fields made up.
+	 * What is attached to load is called and counted. */
+	__u64 (*measure)(__u64 passes);
 };
 
 /* The engine's side of everything above. Never null. */

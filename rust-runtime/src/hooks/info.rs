@@ -71,7 +71,8 @@ pub struct Timings {
     pub compile_ns: u64,
     /// Hash: the test of quality. 0 when the same bytecode was tested before.
     pub quality_ns: u64,
-    /// 0 until it is published.
+    /// Until the new set is in force. What then waits until no thread is inside the old one, and frees it, is not in here. 0
+    /// until it is published.
     pub publish_ns: u64,
 }
 

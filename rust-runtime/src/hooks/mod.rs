@@ -305,15 +305,15 @@ impl Runtime {
             abi::DUCKBPF_ERROR_FORKED => return Err(Problem::Forked),
             code => return Err(Problem::Host(code)),
         }
+        let took = start.elapsed().as_nanos() as u64;
+        for program in new() {
+            program.publish_ns.store(took, Ordering::Relaxed);
+        }
         let gone = current.objects.iter().filter(|object| !next.objects.iter().any(|stays| Arc::ptr_eq(stays, object)));
         control.retired.extend(gone.cloned());
         self.published.store(Arc::clone(&next));
         synchronize(self.host.synchronize);
         self.store.pin(next.objects.iter().flat_map(|object| object.bindings.maps().cloned()));
-        let took = start.elapsed().as_nanos() as u64;
-        for program in new() {
-            program.publish_ns.store(took, Ordering::Relaxed);
-        }
         control.reclaim();
         Ok(())
     }

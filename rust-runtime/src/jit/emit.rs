@@ -1,63 +1,143 @@
-//! Templates: one BPF instruction into x86-64 instructions.
+//! Functions as they stand: frames, jumps, calls, and what two instructions become together.
+//!
+//! ```text
+//! rbp      the caller's rbp; r10
+//! below    the function's stack
+//!          [rbp - stack - 8]   tail calls: where the number of them is
+//!          [.. - 16, .. - 24]  bpf_loop: rounds, callback_ctx
+//! rsp      registers of the caller
+//! ```
+//!
+//! Tail calls are counted for the whole run of a program, whichever functions and programs make them. So a program that makes any
+//! begins with a few instructions of its own that keep the count, and every function from which one can be reached gets its
+//! address in r9. A tail call leaves the function's frame and jumps behind those first instructions of the other program.
+//!
+//! One pass over the instructions. Jumps are short where the instructions in between cannot be longer than a short jump reaches;
+//! how long each may become at most is a constant of its family, so the pass stays linear.
+
+use std::sync::{Arc, atomic::Ordering};
 
 use dynasm::dynasm;
-use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi, VecAssembler, x64::X64Relocation};
+use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi};
 
-use super::hash;
-use crate::{
-    helpers::{self, Env},
-    hook::Hook,
-    isa::{Alu, Atomic, ByteOrder, Cond, Op, Operand, R10, Reg, Size, Width},
-    object::Memory,
-    verifier::{Graph, Verified},
+use super::{
+    keys,
+    templates::{
+        Assembler, Place, R11, RBP, Src, alu, atomic, branch, byte_order, constant, crc32c, goto, lea, lea_sum, load,
+        mov_sx, mul128_fold, murmur64, negate, store, x86,
+    },
 };
-
-pub type Assembler = VecAssembler<X64Relocation>;
+use crate::{
+    helpers::{self, Env, HelperSpec, MAX_LOOP},
+    hook::Hook,
+    isa::{Alu, Atomic, Op, Operand, Reg, Size, Width},
+    maps::{Body, Map, store::Bindings},
+    object::ProgramText,
+    verifier::Verified,
+};
 
 /// Machine code without an address.
 pub struct Assembled {
     pub bytes: Vec<u8>,
     pub entry: usize,
+    /// Where tail calls of other programs lead.
+    pub tail_entry: usize,
     pub hash_batch: Option<usize>,
-}
-
-const RAX: u8 = 0;
-const RDX: u8 = 2;
-
-/// The x86-64 register of a BPF register.
-pub fn x86(reg: Reg) -> u8 {
-    [0, 7, 6, 2, 1, 8, 3, 13, 14, 15, 5][usize::from(reg)]
+    /// By slot: where its code begins; u32::MAX for a slot without code of its own.
+    pub slots: Vec<u32>,
+    /// Where the functions end and the loops over keys begin.
+    pub code_end: usize,
 }
 
 /// What templates need to know of the program around them.
 pub struct Emitter<'a> {
     pub verified: &'a Verified,
-    pub memory: &'a Memory,
+    pub bindings: &'a Bindings,
     env: &'static Env,
     /// By function.
     functions: Vec<DynamicLabel>,
+    /// By function: whether a tail call can be reached from it.
+    counts: Vec<bool>,
 }
 
-pub fn assemble(verified: &Verified, memory: &Memory, env: &'static Env) -> Result<Assembled, String> {
-    let mut ops = Assembler::new(0);
+/// Where a tail call leads; 0: there is no program.
+extern "C" fn tail_target(map: u64, index: u64) -> u64 {
+    // SAFETY: the verifier proved that it is a map of the program's object, which holds it.
+    let map = unsafe { &*(map as *const Map) };
+    match map.body() {
+        // Acquire: the code was written before its address.
+        Body::Programs(programs) => {
+            let slot = usize::try_from(index).ok().and_then(|index| programs.slots().get(index));
+            slot.map_or(0, |slot| slot.load(Ordering::Acquire) as u64)
+        }
+        _ => 0,
+    }
+}
+
+/// As in Linux.
+const MAX_TAIL_CALLS: i32 = 33;
+const TAIL_CALL: u32 = 12;
+const BPF_LOOP: u32 = 181;
+/// Holds the rounds that bpf_loop made; callbacks bring it back.
+const ROUNDS: u8 = 12;
+
+pub fn assemble(verified: &Verified, bindings: &Bindings, env: &'static Env) -> Result<Assembled, String> {
     let text = verified.text();
+    let count = text.insns.len();
+    let mut ops = Assembler::new_with_capacity(0, 64 + 8 * count, 0, 0, 16 + count / 4, 0, 16 + count / 4);
     let functions = text.functions.iter().map(|_| ops.new_dynamic_label()).collect();
-    let emitter = Emitter { verified, memory, env, functions };
+    let emitter = Emitter { verified, bindings, env, functions, counts: counts(verified) };
+    let mut slots = vec![u32::MAX; count];
+    emitter.entry(&mut ops);
+    let mut tail_entry = 0;
     for index in 0..text.functions.len() {
         dynasm!(ops; .arch x64; .align 16, 0xcc);
-        emitter.function(&mut ops, index)?;
+        if index == 0 {
+            tail_entry = ops.offset().0;
+        }
+        emitter.function(&mut ops, index, &mut slots)?;
     }
+    let code_end = ops.offset().0;
     let hash_batch = match verified.hook() {
         Hook::Hash => {
             dynasm!(ops; .arch x64; .align 16, 0xcc);
             let offset = ops.offset().0;
-            hash::emit(&emitter, &mut ops)?;
+            keys::emit(&emitter, &mut ops)?;
             Some(offset)
         }
         _ => None,
     };
     let bytes = ops.finalize().map_err(|error| error.to_string())?;
-    Ok(Assembled { bytes, entry: 0, hash_batch })
+    Ok(Assembled { bytes, entry: 0, tail_entry, hash_batch, slots, code_end })
+}
+
+/// By function: whether it makes tail calls, or calls a function that does.
+fn counts(verified: &Verified) -> Vec<bool> {
+    let (text, ops) = (verified.text(), &verified.graph().ops);
+    let mut counts = vec![false; text.functions.len()];
+    if !ops.iter().flatten().any(|op| *op == Op::Helper { id: TAIL_CALL }) {
+        return counts;
+    }
+    loop {
+        let before = counts.clone();
+        for (index, function) in text.functions.iter().enumerate() {
+            counts[index] |= (function.start..function.end).any(|pc| match ops[pc] {
+                Some(Op::Helper { id: TAIL_CALL }) => true,
+                Some(Op::Local { off }) => callee(text, pc, off).is_some_and(|callee| before[callee]),
+                Some(Op::Function { off, .. }) => callee(text, pc + 1, off).is_some_and(|callee| before[callee]),
+                _ => false,
+            });
+        }
+        if counts == before {
+            return counts;
+        }
+    }
+}
+
+/// The function that begins so many slots behind the instruction after a slot.
+fn callee(text: &ProgramText, pc: usize, off: i32) -> Option<usize> {
+    let target = usize::try_from(pc as i64 + 1 + i64::from(off)).ok()?;
+    text.functions.binary_search_by_key(&target, |function| function.start).ok()
 }
 
 /// Registers of the caller that a function must bring back, and where it keeps them.
@@ -75,371 +155,422 @@ impl Frame {
 
     pub fn enter(&self, ops: &mut Assembler) {
         dynasm!(ops; .arch x64; push rbp; mov rbp, rsp);
-        if self.size != 0 {
-            dynasm!(ops; .arch x64; sub rsp, self.size);
+        match i8::try_from(self.size) {
+            Ok(0) => {}
+            Ok(size) => dynasm!(ops; .arch x64; sub rsp, BYTE size),
+            Err(_) => dynasm!(ops; .arch x64; sub rsp, self.size),
         }
         for (index, &reg) in self.saved.iter().enumerate() {
-            dynasm!(ops; .arch x64; mov [rsp + 8 * index as i32], Rq(reg));
+            dynasm!(ops; .arch x64; mov [BYTE rsp + 8 * index as i8], Rq(reg));
         }
     }
 
+    /// Up to the return.
     pub fn leave(&self, ops: &mut Assembler) {
         for (index, &reg) in self.saved.iter().enumerate() {
-            dynasm!(ops; .arch x64; mov Rq(reg), [rsp + 8 * index as i32]);
+            dynasm!(ops; .arch x64; mov Rq(reg), [BYTE rsp + 8 * index as i8]);
         }
         match self.size {
-            0 => dynasm!(ops; .arch x64; pop rbp; ret),
-            _ => dynasm!(ops; .arch x64; leave; ret),
+            0 => dynasm!(ops; .arch x64; pop rbp),
+            _ => dynasm!(ops; .arch x64; leave),
         }
     }
 }
 
 /// x86-64 registers that a function sets and its caller expects unchanged.
-pub fn callee_saved(ops: impl Iterator<Item = Op>) -> Vec<u8> {
-    let mut saved: Vec<u8> = ops.filter_map(Op::written).filter(|reg| (6..=9).contains(reg)).map(x86).collect();
-    saved.sort_unstable();
-    saved.dedup();
-    saved
+fn callee_saved(ops: impl Iterator<Item = Op>) -> Vec<u8> {
+    let written = ops.filter_map(Op::written).fold(0u16, |set, reg| set | 1 << reg);
+    (6..=9).filter(|reg| written & 1 << reg != 0).map(x86).collect()
 }
 
-impl Emitter<'_> {
-    fn function(&self, ops: &mut Assembler, index: usize) -> Result<(), String> {
-        let graph = self.verified.graph();
-        let function = &self.verified.text().functions[index];
-        let slots = function.start..function.end;
-        let saved = callee_saved(graph.ops[slots.clone()].iter().flatten().copied());
-        let frame = Frame::new(self.verified.facts().stack[index], saved);
-        let labels: Vec<DynamicLabel> = slots.clone().map(|_| ops.new_dynamic_label()).collect();
+/// One function while its code is made.
+struct Function<'a> {
+    ops: &'a [Option<Op>],
+    start: usize,
+    /// By slot: where jumps lead to it.
+    labels: Vec<Option<DynamicLabel>>,
+    /// By slot: the most bytes that all code before it takes.
+    ends: Vec<u32>,
+    frame: Frame,
+    /// Below the stack, from rbp: the first of the function's own words, see the module's head.
+    words: i32,
+    /// A tail call can be reached.
+    counts: bool,
+}
+
+impl Function<'_> {
+    fn word(&self, index: i32) -> Place {
+        Place { base: RBP, off: self.words - 8 * index }
+    }
+
+    fn target(&self, pc: usize, off: i32) -> usize {
+        (pc as i64 + 1 + i64::from(off)) as usize - self.start
+    }
+
+    fn label(&self, slot: usize) -> Result<DynamicLabel, String> {
+        self.labels.get(slot).copied().flatten().ok_or_else(|| "a jump that leads nowhere".into())
+    }
+
+    /// Whether a short jump from a slot to another reaches for certain.
+    fn is_short(&self, from: usize, to: usize) -> bool {
+        let distance = if to > from { self.ends[to] - self.ends[from] } else { self.ends[from + 1] - self.ends[to] };
+        distance <= i8::MAX as u32
+    }
+
+    /// The instruction after one of a slot, unless it can be reached by a jump.
+    fn next(&self, slot: usize) -> Option<Op> {
+        let op = self.ops[slot]?;
+        let next = slot + op.slots();
+        self.labels.get(next)?.is_none().then(|| self.ops[next]).flatten()
+    }
+}
+
+impl<'a> Emitter<'a> {
+    fn function(&self, ops: &mut Assembler, index: usize, slots: &mut [u32]) -> Result<(), String> {
+        let function = self.prepare(ops, index)?;
         let entry = self.functions[index];
         dynasm!(ops; .arch x64; =>entry);
-        frame.enter(ops);
-        for pc in slots {
-            let Some(op) = graph.ops[pc] else { continue };
-            let label = labels[pc - function.start];
-            dynasm!(ops; .arch x64; =>label);
-            let target = |off: i32| labels[(pc as i64 + 1 + i64::from(off)) as usize - function.start];
-            match op {
-                Op::Exit => frame.leave(ops),
-                Op::Goto { off } => {
-                    let to = target(off);
-                    dynasm!(ops; .arch x64; jmp =>to);
-                }
-                Op::Branch { cond, width, dst, src, off } => branch(ops, cond, width, dst, src, target(i32::from(off))),
-                op => self.plain(ops, pc, op)?,
+        function.frame.enter(ops);
+        if function.counts {
+            store(ops, Size::D, function.word(0), Src::Reg(9));
+        }
+        let mut known = Known::default();
+        // Registers whose upper halves are 0 for certain, whichever way led here.
+        let mut short: u16 = 0;
+        let mut slot = 0;
+        while slot < function.ops.len() {
+            let Some(op) = function.ops[slot] else {
+                slot += 1;
+                continue;
+            };
+            slots[function.start + slot] = ops.offset().0 as u32;
+            if let Some(label) = function.labels[slot] {
+                dynasm!(ops; .arch x64; =>label);
+                short = 0;
+                known = Known::default();
             }
+            let fused = function.next(slot).filter(|&next| fuse(ops, op, next));
+            let is_needless = matches!(op, Op::Alu { op: Alu::Mov, width: Width::W32, dst, src: Operand::Reg(src) } if dst == src)
+                && op.written().is_some_and(|reg| short & 1 << reg != 0);
+            if fused.is_none() && !is_needless {
+                self.instruction(ops, &function, slot, op, &known)?;
+            }
+            known.after(op, |off| callee(self.verified.text(), function.start + slot + 1, off));
+            short = after(short, op);
+            slot += op.slots();
+            if let Some(next) = fused {
+                known.after(next, |_| None);
+                short = after(short, next);
+                slot += next.slots();
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare(&self, ops: &mut Assembler, index: usize) -> Result<Function<'a>, String> {
+        let function = &self.verified.text().functions[index];
+        let code = self.verified.graph().ops.get(function.start..function.end).ok_or("a function without code")?;
+        let stack = self.verified.facts().stack[index].next_multiple_of(8);
+        let (counts, loops) = (self.counts[index], code.contains(&Some(Op::Helper { id: BPF_LOOP })));
+        let mut saved = callee_saved(code.iter().flatten().copied());
+        saved.extend(loops.then_some(ROUNDS));
+        let words = if loops { 3 } else { u32::from(counts) };
+        let frame = Frame::new(stack + 8 * words, saved);
+        let mut labels = vec![None; code.len()];
+        let mut ends = Vec::with_capacity(code.len() + 1);
+        let mut end = 0;
+        for (slot, op) in code.iter().enumerate() {
+            ends.push(end);
+            let Some(op) = *op else { continue };
+            end += longest(op);
+            if let Some(off) = op.jump() {
+                let target = slot as i64 + 1 + i64::from(off);
+                let target = usize::try_from(target).ok().and_then(|target| labels.get_mut(target));
+                target.ok_or("a jump out of its function")?.get_or_insert_with(|| ops.new_dynamic_label());
+            }
+        }
+        ends.push(end);
+        Ok(Function { ops: code, start: function.start, labels, ends, frame, words: -(stack as i32) - 8, counts })
+    }
+
+    fn instruction(
+        &self,
+        ops: &mut Assembler,
+        function: &Function<'_>,
+        slot: usize,
+        op: Op,
+        known: &Known,
+    ) -> Result<(), String> {
+        let pc = function.start + slot;
+        match op {
+            Op::Exit => {
+                function.frame.leave(ops);
+                dynasm!(ops; .arch x64; ret);
+            }
+            Op::Goto { off } => {
+                let to = function.target(pc, off);
+                if to != slot + 1 {
+                    goto(ops, function.is_short(slot, to), function.label(to)?);
+                }
+            }
+            Op::Branch { cond, width, dst, src, off } => {
+                let to = function.target(pc, i32::from(off));
+                branch(ops, cond, width, x86(dst), src.into(), function.is_short(slot, to), function.label(to)?);
+            }
+            Op::Local { off } => {
+                let callee = callee(self.verified.text(), pc, off).ok_or("a call that leads nowhere")?;
+                self.count(ops, function, callee);
+                self.call(ops, callee);
+            }
+            Op::Helper { id } => match (id, known.of(2)) {
+                (TAIL_CALL, _) => self.tail_call(ops, function),
+                (BPF_LOOP, Some(Thing::Function(callback))) => self.bpf_loop(ops, function, callback),
+                (id, size) => self.helper(ops, helpers::find(id).ok_or("a helper that does not exist")?, size),
+            },
+            op => self.plain(ops, pc, op)?,
         }
         Ok(())
     }
 
     /// An instruction that leads to the next one.
-    pub fn plain(&self, ops: &mut Assembler, pc: usize, op: Op) -> Result<(), String> {
+    fn plain(&self, ops: &mut Assembler, pc: usize, op: Op) -> Result<(), String> {
         match op {
-            Op::Alu { op, width, dst, src } => alu(ops, op, width, dst, src),
+            Op::Alu { op, width, dst, src } => alu(ops, op, width, x86(dst), src.into()),
             Op::MovSx { width, bits, dst, src } => mov_sx(ops, width, bits, x86(dst), x86(src)),
-            Op::Neg { width: Width::W64, dst } => dynasm!(ops; .arch x64; neg Rq(x86(dst))),
-            Op::Neg { width: Width::W32, dst } => dynasm!(ops; .arch x64; neg Rd(x86(dst))),
+            Op::Neg { width, dst } => negate(ops, width, x86(dst)),
             Op::Order { order, bits, dst } => byte_order(ops, order, bits, x86(dst)),
             Op::Const { dst, value } => constant(ops, x86(dst), value),
-            Op::Address { dst, region, offset } => {
-                let region = self.memory.regions().get(region as usize).ok_or("a region without memory")?;
-                constant(ops, x86(dst), (region.address as u64).wrapping_add_signed(offset.into()));
-            }
-            Op::Map { .. } | Op::Function { .. } => return Err("maps and callbacks are not compiled yet".into()),
-            Op::Load { size, signed, dst, base, off } => {
-                load(ops, size, signed, x86(dst), x86(base), i32::from(off));
-            }
-            Op::Store { size, base, off, src } => store(ops, size, x86(base), i32::from(off), src),
-            Op::Atomic { op, fetch, size, base, off, src } => {
-                atomic(ops, op, fetch, size, (x86(base), i32::from(off)), x86(src));
-            }
-            Op::Helper { id } => {
-                let helper = helpers::find(id).ok_or("a helper that does not exist")?;
-                let (env, function) = (self.env as *const Env as i64, helper.function as *const () as i64);
-                dynasm!(ops; .arch x64; mov r9, QWORD env; mov rax, QWORD function; call rax);
-            }
-            Op::Local { off } => {
-                let callee = Graph::callee(self.verified.text(), pc, off).ok_or("a call that leads nowhere")?;
+            Op::Address { dst, region, offset } => constant(ops, x86(dst), self.address(region, offset)?),
+            Op::Map { dst, map } => constant(ops, x86(dst), self.map(map)?),
+            Op::Function { dst, off } => {
+                let callee = callee(self.verified.text(), pc + 1, off).ok_or("a function that is not there")?;
                 let label = self.functions[callee];
-                dynasm!(ops; .arch x64; call =>label);
+                dynasm!(ops; .arch x64; lea Rq(x86(dst)), [=>label]);
             }
-            Op::Branch { .. } | Op::Goto { .. } | Op::Exit => return Err("a jump is no plain instruction".into()),
+            Op::Load { size, signed, dst, base, off } => load(ops, size, signed, x86(dst), place(base, off)),
+            Op::Store { size, base, off, src } => store(ops, size, place(base, off), src.into()),
+            Op::Atomic { op, fetch, size, base, off, src } => atomic(ops, op, fetch, size, place(base, off), x86(src)),
+            Op::Helper { .. } | Op::Local { .. } | Op::Branch { .. } | Op::Goto { .. } | Op::Exit => {
+                return Err("a jump or a call is no plain instruction".into());
+            }
         }
         Ok(())
     }
-}
 
-/// reg = value, by the shortest encoding.
-pub fn constant(ops: &mut Assembler, reg: u8, value: u64) {
-    if value == 0 {
-        dynasm!(ops; .arch x64; xor Rd(reg), Rd(reg));
-    } else if value <= u64::from(u32::MAX) {
-        dynasm!(ops; .arch x64; mov Rd(reg), DWORD value as u32 as i32);
-    } else if let Ok(value) = i32::try_from(value as i64) {
-        dynasm!(ops; .arch x64; mov Rq(reg), DWORD value);
-    } else {
-        dynasm!(ops; .arch x64; mov Rq(reg), QWORD value as i64);
+    /// What the host calls, where a count of tail calls has to be begun.
+    fn entry(&self, ops: &mut Assembler) {
+        if self.counts[0] {
+            let first = self.functions[0];
+            dynasm!(ops; .arch x64
+                ; push rbp
+                ; mov rbp, rsp
+                ; sub rsp, BYTE 16
+                ; mov QWORD [BYTE rbp - 8], 0
+                ; lea r9, [BYTE rbp - 8]
+                ; call =>first
+                ; leave
+                ; ret
+            );
+        }
+    }
+
+    /// A call of a function of the program.
+    pub fn call(&self, ops: &mut Assembler, function: usize) {
+        let label = self.functions[function];
+        dynasm!(ops; .arch x64; call =>label);
+    }
+
+    /// Hands the count of tail calls on.
+    fn count(&self, ops: &mut Assembler, function: &Function<'_>, callee: usize) {
+        if self.counts[callee] {
+            load(ops, Size::D, false, 9, function.word(0));
+        }
+    }
+
+    /// r1: the context, r2: the map, r3: the index. The frame goes before the other program's comes.
+    fn tail_call(&self, ops: &mut Assembler, function: &Function<'_>) {
+        let (stay, target) = (ops.new_dynamic_label(), tail_target as *const () as i64);
+        load(ops, Size::D, false, R11, function.word(0));
+        dynasm!(ops; .arch x64; cmp DWORD [r11], MAX_TAIL_CALLS; jae =>stay; push rdi; push r11);
+        dynasm!(ops; .arch x64; mov rdi, rsi; mov esi, edx; mov rax, QWORD target; call rax; pop r9; pop rdi);
+        dynasm!(ops; .arch x64; test rax, rax; jz =>stay; inc DWORD [r9]);
+        function.frame.leave(ops);
+        dynasm!(ops; .arch x64; jmp rax; =>stay);
+        constant(ops, x86(0), i64::from(-libc::ENOENT) as u64);
+    }
+
+    /// bpf_loop(rounds, callback, callback_ctx, 0) with a callback that is known: a loop of its own.
+    fn bpf_loop(&self, ops: &mut Assembler, function: &Function<'_>, callback: usize) {
+        let (rounds, context) = (function.word(1), function.word(2));
+        let (again, stop, done) = (ops.new_dynamic_label(), ops.new_dynamic_label(), ops.new_dynamic_label());
+        constant(ops, x86(0), i64::from(-libc::E2BIG) as u64);
+        dynasm!(ops; .arch x64; cmp rdi, MAX_LOOP as i32; ja =>done; xor r12d, r12d; test rdi, rdi; jz =>stop);
+        store(ops, Size::D, rounds, Src::Reg(x86(1)));
+        store(ops, Size::D, context, Src::Reg(x86(3)));
+        dynasm!(ops; .arch x64; =>again; mov rdi, r12);
+        load(ops, Size::D, false, x86(2), context);
+        self.count(ops, function, callback);
+        self.call(ops, callback);
+        dynasm!(ops; .arch x64; inc r12; test rax, rax; jnz =>stop; cmp r12, [rbp + rounds.off]; jb =>again);
+        dynasm!(ops; .arch x64; =>stop; mov rax, r12; =>done);
+    }
+
+    fn map(&self, map: u32) -> Result<u64, String> {
+        let map = self.bindings.map(map).ok_or("a map that was not made")?;
+        Ok(Arc::as_ptr(map) as u64)
+    }
+
+    pub fn address(&self, region: u32, offset: i32) -> Result<u64, String> {
+        let region = self.bindings.memory.regions().get(region as usize).ok_or("a region without memory")?;
+        Ok((region.address as u64).wrapping_add_signed(offset.into()))
+    }
+
+    /// r1 to r5 lie where SysV has arguments; the sixth is the environment.
+    fn helper(&self, ops: &mut Assembler, helper: &HelperSpec, second: Option<Thing>) {
+        match Inlined::of(helper.name, second) {
+            Some(inlined) => inlined.emit(ops),
+            None => {
+                let (env, function) = (self.env as *const Env as i64, helper.function as *const () as i64);
+                dynasm!(ops; .arch x64; mov r9, QWORD env; mov rax, QWORD function; call rax);
+            }
+        }
     }
 }
 
-/// `name Rq, Rq`, `name Rd, Rd`, or the same with an immediate.
-macro_rules! binary {
-    ($ops:ident, $name:ident, $width:expr, $dst:expr, $src:expr) => {
-        match ($width, $src) {
-            (Width::W64, Operand::Reg(src)) => dynasm!($ops; .arch x64; $name Rq($dst), Rq(x86(src))),
-            (Width::W32, Operand::Reg(src)) => dynasm!($ops; .arch x64; $name Rd($dst), Rd(x86(src))),
-            (Width::W64, Operand::Imm(imm)) => dynasm!($ops; .arch x64; $name Rq($dst), imm),
-            (Width::W32, Operand::Imm(imm)) => dynasm!($ops; .arch x64; $name Rd($dst), imm),
-        }
-    };
+/// Helpers that are a few instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inlined {
+    Mul128Fold,
+    Murmur64,
+    Crc32c { size: u32 },
 }
 
-macro_rules! shift {
-    ($ops:ident, $name:ident, $extended:ident, $width:expr, $dst:expr, $src:expr) => {
-        match ($width, $src) {
-            (Width::W64, Operand::Reg(src)) => dynasm!($ops; .arch x64; $extended Rq($dst), Rq($dst), Rq(x86(src))),
-            (Width::W32, Operand::Reg(src)) => dynasm!($ops; .arch x64; $extended Rd($dst), Rd($dst), Rd(x86(src))),
-            (Width::W64, Operand::Imm(imm)) => dynasm!($ops; .arch x64; $name Rq($dst), imm as i8),
-            // A shift by nothing still clears the upper half.
-            (Width::W32, Operand::Imm(0)) => dynasm!($ops; .arch x64; mov Rd($dst), Rd($dst)),
-            (Width::W32, Operand::Imm(imm)) => dynasm!($ops; .arch x64; $name Rd($dst), imm as i8),
+impl Inlined {
+    /// Bytes whose CRC is computed in place.
+    const MAX_CRC: u64 = 32;
+
+    /// `second`: what the second argument is for certain.
+    pub fn of(helper: &str, second: Option<Thing>) -> Option<Inlined> {
+        match (helper, second) {
+            ("mul128_fold", _) => Some(Inlined::Mul128Fold),
+            ("murmur64", _) => Some(Inlined::Murmur64),
+            ("crc32c", Some(Thing::Number(size @ 0..=Inlined::MAX_CRC))) if is_x86_feature_detected!("sse4.2") => {
+                Some(Inlined::Crc32c { size: size as u32 })
+            }
+            _ => None,
         }
-    };
+    }
+
+    pub fn emit(self, ops: &mut Assembler) {
+        match self {
+            Inlined::Mul128Fold => mul128_fold(ops),
+            Inlined::Murmur64 => murmur64(ops),
+            Inlined::Crc32c { size } => crc32c(ops, size),
+        }
+    }
 }
 
-fn alu(ops: &mut Assembler, op: Alu, width: Width, dst: Reg, src: Operand) {
+/// What a register holds for certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thing {
+    /// A function of the program.
+    Function(usize),
+    Number(u64),
+}
+
+/// By register, within a stretch of code to whose middle no jump leads.
+#[derive(Default)]
+struct Known([Option<Thing>; 11]);
+
+impl Known {
+    fn of(&self, reg: Reg) -> Option<Thing> {
+        self.0[usize::from(reg)]
+    }
+
+    fn after(&mut self, op: Op, function: impl Fn(i32) -> Option<usize>) {
+        let thing = match op {
+            Op::Function { off, .. } => function(off).map(Thing::Function),
+            Op::Const { value, .. } => Some(Thing::Number(value)),
+            Op::Alu { op: Alu::Mov, width: Width::W64, src: Operand::Imm(imm), .. } => {
+                Some(Thing::Number(i64::from(imm) as u64))
+            }
+            Op::Alu { op: Alu::Mov, width: Width::W32, src: Operand::Imm(imm), .. } => {
+                Some(Thing::Number(u64::from(imm as u32)))
+            }
+            Op::Alu { op: Alu::Mov, width: Width::W64, src: Operand::Reg(src), .. } => self.of(src),
+            Op::Helper { .. } | Op::Local { .. } => return self.0[..6].fill(None),
+            _ => None,
+        };
+        if let Some(reg) = op.written() {
+            self.0[usize::from(reg)] = thing;
+        }
+    }
+}
+
+fn place(base: Reg, off: i16) -> Place {
+    Place { base: x86(base), off: off.into() }
+}
+
+/// Two instructions as one; false: they are not such a pair, and nothing was made.
+fn fuse(ops: &mut Assembler, first: Op, second: Op) -> bool {
+    let (Op::Alu { op: a, width: Width::W64, dst, src }, Op::Alu { op: b, width: Width::W64, dst: again, src: by }) =
+        (first, second)
+    else {
+        return false;
+    };
+    if dst != again {
+        return false;
+    }
     let to = x86(dst);
-    match op {
-        Alu::Add => binary!(ops, add, width, to, src),
-        Alu::Sub => binary!(ops, sub, width, to, src),
-        Alu::Or => binary!(ops, or, width, to, src),
-        Alu::And => binary!(ops, and, width, to, src),
-        Alu::Xor => binary!(ops, xor, width, to, src),
-        Alu::Lsh => shift!(ops, shl, shlx, width, to, src),
-        Alu::Rsh => shift!(ops, shr, shrx, width, to, src),
-        Alu::Arsh => shift!(ops, sar, sarx, width, to, src),
-        Alu::Mul => match (width, src) {
-            (Width::W64, Operand::Reg(src)) => dynasm!(ops; .arch x64; imul Rq(to), Rq(x86(src))),
-            (Width::W32, Operand::Reg(src)) => dynasm!(ops; .arch x64; imul Rd(to), Rd(x86(src))),
-            (Width::W64, Operand::Imm(imm)) => dynasm!(ops; .arch x64; imul Rq(to), Rq(to), imm),
-            (Width::W32, Operand::Imm(imm)) => dynasm!(ops; .arch x64; imul Rd(to), Rd(to), imm),
-        },
-        Alu::Mov => match (width, src) {
-            (Width::W64, Operand::Reg(src)) => dynasm!(ops; .arch x64; mov Rq(to), Rq(x86(src))),
-            (Width::W32, Operand::Reg(src)) => dynasm!(ops; .arch x64; mov Rd(to), Rd(x86(src))),
-            (Width::W64, Operand::Imm(imm)) => constant(ops, to, i64::from(imm) as u64),
-            (Width::W32, Operand::Imm(imm)) => constant(ops, to, u64::from(imm as u32)),
-        },
-        Alu::Div | Alu::SDiv | Alu::Mod | Alu::SMod => divide(ops, op, width, to, src),
-    }
-}
-
-/// Division: the divisor goes to r11, rax and rdx are brought back. x / 0 = 0, x % 0 = x; the smallest number divided by -1,
-/// which would trap, is negated instead.
-fn divide(ops: &mut Assembler, op: Alu, width: Width, to: u8, src: Operand) {
-    let is_signed = matches!(op, Alu::SDiv | Alu::SMod);
-    let is_mod = matches!(op, Alu::Mod | Alu::SMod);
-    let (zero, minus, done) = (ops.new_dynamic_label(), ops.new_dynamic_label(), ops.new_dynamic_label());
-    match (width, src) {
-        (Width::W64, Operand::Reg(src)) => dynasm!(ops; .arch x64; mov r11, Rq(x86(src)); test r11, r11; jz =>zero),
-        (Width::W32, Operand::Reg(src)) => dynasm!(ops; .arch x64; mov r11d, Rd(x86(src)); test r11d, r11d; jz =>zero),
-        (Width::W64, Operand::Imm(imm)) => constant(ops, 11, i64::from(imm) as u64),
-        (Width::W32, Operand::Imm(imm)) => constant(ops, 11, u64::from(imm as u32)),
-    }
-    match width {
-        Width::W64 if is_signed => dynasm!(ops; .arch x64; cmp r11, -1; je =>minus),
-        Width::W32 if is_signed => dynasm!(ops; .arch x64; cmp r11d, -1; je =>minus),
-        _ => {}
-    }
-    for reg in [RAX, RDX] {
-        if to != reg {
-            dynasm!(ops; .arch x64; push Rq(reg));
+    match (a, src, b, by) {
+        (Alu::Mov, Operand::Reg(from), Alu::Add, Operand::Imm(off)) => lea(ops, to, Place { base: x86(from), off }),
+        (Alu::Mov, Operand::Reg(from), Alu::Sub, Operand::Imm(off)) if off != i32::MIN => {
+            lea(ops, to, Place { base: x86(from), off: -off });
         }
-    }
-    if to != RAX {
-        dynasm!(ops; .arch x64; mov rax, Rq(to));
-    }
-    match (width, is_signed) {
-        (Width::W64, true) => dynasm!(ops; .arch x64; cqo; idiv r11),
-        (Width::W32, true) => dynasm!(ops; .arch x64; cdq; idiv r11d),
-        (Width::W64, false) => dynasm!(ops; .arch x64; xor edx, edx; div r11),
-        (Width::W32, false) => dynasm!(ops; .arch x64; xor edx, edx; div r11d),
-    }
-    dynasm!(ops; .arch x64; mov r11, Rq(if is_mod { RDX } else { RAX }));
-    for reg in [RDX, RAX] {
-        if to != reg {
-            dynasm!(ops; .arch x64; pop Rq(reg));
+        (Alu::Mov, Operand::Reg(from), Alu::Add, Operand::Reg(other)) if other != dst => {
+            lea_sum(ops, to, x86(from), x86(other));
         }
+        (Alu::Lsh, Operand::Imm(32), Alu::Rsh, Operand::Imm(32)) => alu(ops, Alu::Mov, Width::W32, to, Src::Reg(to)),
+        (Alu::Lsh, Operand::Imm(32), Alu::Arsh, Operand::Imm(32)) => mov_sx(ops, Width::W64, 32, to, to),
+        _ => return false,
     }
-    dynasm!(ops; .arch x64; mov Rq(to), r11; jmp =>done; =>minus);
-    match (is_mod, width) {
-        (true, _) => dynasm!(ops; .arch x64; xor Rd(to), Rd(to)),
-        (false, Width::W64) => dynasm!(ops; .arch x64; neg Rq(to)),
-        (false, Width::W32) => dynasm!(ops; .arch x64; neg Rd(to)),
-    }
-    dynasm!(ops; .arch x64; jmp =>done; =>zero);
-    match (is_mod, width) {
-        (false, _) => dynasm!(ops; .arch x64; xor Rd(to), Rd(to)),
-        (true, Width::W32) => dynasm!(ops; .arch x64; mov Rd(to), Rd(to)),
-        (true, Width::W64) => {}
-    }
-    dynasm!(ops; .arch x64; =>done);
+    true
 }
 
-fn mov_sx(ops: &mut Assembler, width: Width, bits: u8, to: u8, from: u8) {
-    match (width, bits) {
-        (Width::W64, 8) => dynasm!(ops; .arch x64; movsx Rq(to), Rb(from)),
-        (Width::W64, 16) => dynasm!(ops; .arch x64; movsx Rq(to), Rw(from)),
-        (Width::W64, _) => dynasm!(ops; .arch x64; movsxd Rq(to), Rd(from)),
-        (Width::W32, 8) => dynasm!(ops; .arch x64; movsx Rd(to), Rb(from)),
-        (Width::W32, _) => dynasm!(ops; .arch x64; movsx Rd(to), Rw(from)),
-    }
-}
-
-fn byte_order(ops: &mut Assembler, order: ByteOrder, bits: u8, to: u8) {
-    match (bits, order) {
-        (16, ByteOrder::Little) => dynasm!(ops; .arch x64; movzx Rd(to), Rw(to)),
-        (16, _) => dynasm!(ops; .arch x64; rol Rw(to), 8; movzx Rd(to), Rw(to)),
-        (32, ByteOrder::Little) => dynasm!(ops; .arch x64; mov Rd(to), Rd(to)),
-        (32, _) => dynasm!(ops; .arch x64; bswap Rd(to)),
-        (_, ByteOrder::Little) => {}
-        (_, _) => dynasm!(ops; .arch x64; bswap Rq(to)),
-    }
-}
-
-pub fn load(ops: &mut Assembler, size: Size, signed: bool, to: u8, base: u8, off: i32) {
-    match (size, signed) {
-        (Size::B, false) => dynasm!(ops; .arch x64; movzx Rd(to), BYTE [Rq(base) + off]),
-        (Size::H, false) => dynasm!(ops; .arch x64; movzx Rd(to), WORD [Rq(base) + off]),
-        (Size::W, false) => dynasm!(ops; .arch x64; mov Rd(to), [Rq(base) + off]),
-        (Size::D, _) => dynasm!(ops; .arch x64; mov Rq(to), [Rq(base) + off]),
-        (Size::B, true) => dynasm!(ops; .arch x64; movsx Rq(to), BYTE [Rq(base) + off]),
-        (Size::H, true) => dynasm!(ops; .arch x64; movsx Rq(to), WORD [Rq(base) + off]),
-        (Size::W, true) => dynasm!(ops; .arch x64; movsxd Rq(to), DWORD [Rq(base) + off]),
-    }
-}
-
-fn store(ops: &mut Assembler, size: Size, base: u8, off: i32, src: Operand) {
-    match src {
-        Operand::Reg(reg) => {
-            let from = x86(reg);
-            match size {
-                Size::B => dynasm!(ops; .arch x64; mov [Rq(base) + off], Rb(from)),
-                Size::H => dynasm!(ops; .arch x64; mov [Rq(base) + off], Rw(from)),
-                Size::W => dynasm!(ops; .arch x64; mov [Rq(base) + off], Rd(from)),
-                Size::D => dynasm!(ops; .arch x64; mov [Rq(base) + off], Rq(from)),
-            }
-        }
-        Operand::Imm(imm) => match size {
-            Size::B => dynasm!(ops; .arch x64; mov BYTE [Rq(base) + off], imm as i8),
-            Size::H => dynasm!(ops; .arch x64; mov WORD [Rq(base) + off], imm as i16),
-            Size::W => dynasm!(ops; .arch x64; mov DWORD [Rq(base) + off], imm),
-            Size::D => dynasm!(ops; .arch x64; mov QWORD [Rq(base) + off], imm),
-        },
-    }
-}
-
-/// `lock name [place], reg` by size.
-macro_rules! locked {
-    ($ops:ident, $name:ident, $size:expr, $base:expr, $off:expr, $reg:expr) => {
-        match $size {
-            Size::D => dynasm!($ops; .arch x64; lock $name [Rq($base) + $off], Rq($reg)),
-            _ => dynasm!($ops; .arch x64; lock $name [Rq($base) + $off], Rd($reg)),
-        }
+/// Registers with an upper half of 0 after an instruction.
+fn after(short: u16, op: Op) -> u16 {
+    let is_short = match op {
+        Op::Alu { width, .. } | Op::MovSx { width, .. } | Op::Neg { width, .. } => width == Width::W32,
+        Op::Order { bits, .. } => bits < 64,
+        Op::Const { value, .. } => value <= u64::from(u32::MAX),
+        Op::Load { size, signed, .. } => size != Size::D && !signed,
+        Op::Atomic { size, .. } => size != Size::D,
+        Op::Helper { .. } | Op::Local { .. } => return short & !0b11_1111,
+        _ => false,
     };
-}
-
-fn atomic(ops: &mut Assembler, op: Atomic, fetch: bool, size: Size, (base, off): (u8, i32), src: u8) {
-    match (op, fetch) {
-        (Atomic::Add, false) => locked!(ops, add, size, base, off, src),
-        (Atomic::Or, false) => locked!(ops, or, size, base, off, src),
-        (Atomic::And, false) => locked!(ops, and, size, base, off, src),
-        (Atomic::Xor, false) => locked!(ops, xor, size, base, off, src),
-        (Atomic::Add, true) => locked!(ops, xadd, size, base, off, src),
-        (Atomic::Xchg, _) => match size {
-            Size::D => dynasm!(ops; .arch x64; xchg [Rq(base) + off], Rq(src)),
-            _ => dynasm!(ops; .arch x64; xchg [Rq(base) + off], Rd(src)),
-        },
-        (Atomic::CmpXchg, _) => {
-            locked!(ops, cmpxchg, size, base, off, src);
-            if size != Size::D {
-                // On success the processor leaves the upper half of rax alone.
-                dynasm!(ops; .arch x64; mov eax, eax);
-            }
-        }
-        (Atomic::Or | Atomic::And | Atomic::Xor, true) => fetch_bits(ops, op, size, (base, off), src),
+    match op.written() {
+        Some(reg) if is_short => short | 1 << reg,
+        Some(reg) => short & !(1 << reg),
+        None => short,
     }
 }
 
-/// or, and, xor that return the old value: there is no such instruction, so compare and exchange until it holds.
-fn fetch_bits(ops: &mut Assembler, op: Atomic, size: Size, (base, off): (u8, i32), src: u8) {
-    let again = ops.new_dynamic_label();
-    // src gets the old value in the end: until then it holds the new one, unless it is rax, which cmpxchg needs.
-    let new = if src == RAX { 9 } else { src };
-    dynasm!(ops; .arch x64; lea r11, [Rq(base) + off]; push r9; push r10; mov r9, rax; mov r10, Rq(src));
-    match size {
-        Size::D => dynasm!(ops; .arch x64; mov rax, [r11]; =>again; mov Rq(new), rax),
-        _ => dynasm!(ops; .arch x64; mov eax, [r11]; =>again; mov Rd(new), eax),
-    }
+/// The most bytes that an instruction becomes.
+fn longest(op: Op) -> u32 {
     match op {
-        Atomic::Or => dynasm!(ops; .arch x64; or Rq(new), r10),
-        Atomic::And => dynasm!(ops; .arch x64; and Rq(new), r10),
-        _ => dynasm!(ops; .arch x64; xor Rq(new), r10),
-    }
-    match size {
-        Size::D => dynasm!(ops; .arch x64; lock cmpxchg [r11], Rq(new); jne =>again),
-        _ => dynasm!(ops; .arch x64; lock cmpxchg [r11], Rd(new); jne =>again; mov eax, eax),
-    }
-    if src != RAX {
-        dynasm!(ops; .arch x64; mov Rq(src), rax; mov rax, r9);
-    }
-    dynasm!(ops; .arch x64; pop r10; pop r9);
-}
-
-pub fn branch(ops: &mut Assembler, cond: Cond, width: Width, dst: Reg, src: Operand, to: DynamicLabel) {
-    let a = x86(dst);
-    match (cond, src) {
-        (Cond::Set, src) => binary!(ops, test, width, a, src),
-        // Comparing with nothing: the shorter test sets the same flags.
-        (_, Operand::Imm(0)) => match width {
-            Width::W64 => dynasm!(ops; .arch x64; test Rq(a), Rq(a)),
-            Width::W32 => dynasm!(ops; .arch x64; test Rd(a), Rd(a)),
-        },
-        (_, src) => binary!(ops, cmp, width, a, src),
-    }
-    match cond {
-        Cond::Eq => dynasm!(ops; .arch x64; je =>to),
-        Cond::Ne | Cond::Set => dynasm!(ops; .arch x64; jne =>to),
-        Cond::Gt => dynasm!(ops; .arch x64; ja =>to),
-        Cond::Ge => dynasm!(ops; .arch x64; jae =>to),
-        Cond::Lt => dynasm!(ops; .arch x64; jb =>to),
-        Cond::Le => dynasm!(ops; .arch x64; jbe =>to),
-        Cond::SGt => dynasm!(ops; .arch x64; jg =>to),
-        Cond::SGe => dynasm!(ops; .arch x64; jge =>to),
-        Cond::SLt => dynasm!(ops; .arch x64; jl =>to),
-        Cond::SLe => dynasm!(ops; .arch x64; jle =>to),
+        Op::Alu { op: Alu::Div | Alu::SDiv | Alu::Mod | Alu::SMod, .. } => 96,
+        Op::Atomic { op: Atomic::Or | Atomic::And | Atomic::Xor, fetch: true, .. } => 80,
+        Op::Helper { id: TAIL_CALL | BPF_LOOP } => 127,
+        Op::Helper { .. } => 96,
+        Op::Exit => 64,
+        Op::Store { .. } | Op::Branch { .. } | Op::Atomic { .. } => 16,
+        Op::Const { .. } | Op::Address { .. } | Op::Map { .. } | Op::Function { .. } => 10,
+        Op::Load { .. } | Op::Order { .. } => 10,
+        Op::Alu { .. } | Op::MovSx { .. } | Op::Neg { .. } | Op::Goto { .. } => 8,
+        // With the count of tail calls.
+        Op::Local { .. } => 16,
     }
 }
 
-/// Registers that an instruction reads.
-pub fn reads(op: Op) -> u16 {
-    let operand = |src| match src {
-        Operand::Reg(reg) => 1u16 << reg,
-        Operand::Imm(_) => 0,
-    };
-    match op {
-        Op::Alu { op: Alu::Mov, src, .. } => operand(src),
-        Op::Alu { dst, src, .. } | Op::Branch { dst, src, .. } => 1 << dst | operand(src),
-        Op::MovSx { src, .. } => 1 << src,
-        Op::Neg { dst, .. } | Op::Order { dst, .. } => 1 << dst,
-        Op::Load { base, .. } => 1 << base,
-        Op::Store { base, src, .. } => 1 << base | operand(src),
-        Op::Atomic { op: Atomic::CmpXchg, base, src, .. } => 1 << base | 1 << src | 1,
-        Op::Atomic { base, src, .. } => 1 << base | 1 << src,
-        Op::Helper { .. } | Op::Local { .. } => 0b11_1110,
-        Op::Exit => 1,
-        Op::Const { .. } | Op::Address { .. } | Op::Map { .. } | Op::Function { .. } | Op::Goto { .. } => 0,
-    }
-}
-
-/// The stack's end is rbp throughout.
-const _: () = assert!(R10 == 10);
+/// The stack's end is rbp throughout; r11 is no program's register.
+const _: () = assert!(RBP == 5 && R11 == 11);

@@ -6,22 +6,32 @@
 //!
 //! ```text
 //! r0 rax   r1 rdi   r2 rsi   r3 rdx   r4 rcx   r5 r8     r6 rbx   r7 r13   r8 r14   r9 r15   r10 rbp
-//! r11: scratch of the templates.   r9, r10, r12: the loop over keys (hash.rs)
+//! r11: scratch of the templates.   r9, r10, r12: the loop over keys (keys/)
 //! ```
 //!
 //! Every function keeps the chain of rbp, with its stack below it, so that profilers can walk it and r10 is rbp itself.
 //!
 //! ```text
-//! emit    instructions -> bytes: functions as they stand
-//! hash    a hash program's body inlined into loops over a vector of keys
-//! memory  pages that are never writable and executable at once
+//! templates  one operation -> bytes
+//! emit       functions as they stand: frames, jumps, calls, pairs of instructions that become one
+//! keys/      a hash program's body inlined into loops over a vector of keys
+//! memory     where code lies: never writable and executable at once
+//! symbols    names for perf and gdb, on request
+//! listing    bytecode and machine code side by side (feature `disasm`)
 //! ```
+//!
+//! Elsewhere than on x86-64 nothing of this is compiled and programs cannot be attached; see the book, docs/src/jit.md.
 
 #[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
 mod emit;
 #[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
-mod hash;
+mod keys;
+#[cfg(any(test, feature = "disasm"))]
+mod listing;
 mod memory;
+mod symbols;
+#[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
+mod templates;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +46,10 @@ use crate::{
     object::{Memory, ProgramText},
     verifier::{Facts, Verified},
 };
+#[cfg(any(test, feature = "disasm"))]
+pub use listing::listing;
 use memory::Code;
+use symbols::Announced;
 
 /// Why there is no machine code.
 #[derive(Debug, thiserror::Error)]
@@ -56,11 +69,16 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Program {
     verified: Verified,
+    /// Before the code: debuggers forget it first.
+    _announced: Announced,
     code: Code,
     entry: usize,
     hash_batch: Option<usize>,
+    tail_entry: usize,
     /// The code refers to them by address.
     bindings: Bindings,
+    #[cfg(any(test, feature = "disasm"))]
+    env: &'static Env,
 }
 
 /// A program's entry: takes its context, returns r0.
@@ -72,9 +90,20 @@ pub type HashBatch = unsafe extern "C" fn(*const duckbpf_hash_batch);
 pub fn compile(verified: Verified, bindings: impl Into<Bindings>, env: &'static Env) -> Result<Program, Error> {
     check_processor()?;
     let bindings = bindings.into();
-    let assembled = emit::assemble(&verified, &bindings.memory, env).map_err(Error::Assemble)?;
+    let assembled = emit::assemble(&verified, &bindings, env).map_err(Error::Assemble)?;
     let code = Code::new(&assembled.bytes)?;
-    Ok(Program { entry: assembled.entry, hash_batch: assembled.hash_batch, verified, code, bindings })
+    let announced = symbols::announce(&verified.text().symbol, code.address(), code.bytes().len());
+    Ok(Program {
+        verified,
+        _announced: announced,
+        code,
+        entry: assembled.entry,
+        hash_batch: assembled.hash_batch,
+        tail_entry: assembled.tail_entry,
+        bindings,
+        #[cfg(any(test, feature = "disasm"))]
+        env,
+    })
 }
 
 /// Whether programs can run on this processor.
@@ -86,6 +115,11 @@ impl Program {
     pub fn entry(&self) -> Entry {
         // SAFETY: emit::assemble put a function of that signature there; the code lives as long as `self`.
         unsafe { mem::transmute::<usize, Entry>(self.code.address() + self.entry) }
+    }
+
+    /// Where tail calls of other programs lead: only compiled code calls this.
+    pub fn tail_entry(&self) -> usize {
+        self.code.address() + self.tail_entry
     }
 
     /// None: no hash program.
@@ -115,6 +149,12 @@ impl Program {
 
     pub fn memory(&self) -> &Arc<Memory> {
         &self.bindings.memory
+    }
+
+    /// The same code, and which instruction became what.
+    #[cfg(any(test, feature = "disasm"))]
+    fn assemble_again(&self) -> Result<emit::Assembled, Error> {
+        emit::assemble(&self.verified, &self.bindings, self.env).map_err(Error::Assemble)
     }
 
     pub fn code(&self) -> &[u8] {

@@ -13,7 +13,7 @@ use crate::{
     helpers::{self, Env},
     hook::Hook,
     isa::Insn,
-    jit::{self, Program, hash},
+    jit::{self, Program, keys},
     object::{Memory, Region, RegionMap},
     testing::{
         self,
@@ -727,7 +727,7 @@ fn hash_program_agrees(genes: &[Gene], loads: &[(u8, u8)], keys: &[u64], calls: 
             // SAFETY: as many keys in that layout, and as much room.
             unsafe { batch(&request) };
             let asks_type = verified.facts().context_bytes >> 28 != 0;
-            if asks_type && !calls && layout != abi::DUCKBPF_KEYS_CTX && layout != hash::layout_of_type(ty) {
+            if asks_type && !calls && layout != abi::DUCKBPF_KEYS_CTX && layout != keys::layout_of_type(ty) {
                 assert!(out[..contexts.len()].iter().all(|&hash| hash == 0), "no host gives such a batch");
                 continue;
             }

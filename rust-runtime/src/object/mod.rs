@@ -118,7 +118,7 @@ impl ProgramText {
     }
 
     /// A program out of bare instructions: no functions but the first, no lines.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing", feature = "conformance"))]
     pub fn from_insns(hook: Hook, insns: Vec<Insn>, functions: Vec<Function>) -> ProgramText {
         ProgramText {
             symbol: "test".into(),

@@ -3,6 +3,7 @@
 //! There is one per process, as there is one runtime. [`MockHost::lock`] gives it to one test at a time, with nothing
 //! attached.
 
+mod bytecode;
 #[cfg(test)]
 pub(crate) mod programs;
 
@@ -21,7 +22,9 @@ use duckbpf_abi::{
     duckbpf_runtime, duckbpf_set,
 };
 
+pub use crate::helpers::SUM;
 use crate::{Hook, Runtime};
+pub use bytecode::{Bytecode, Checked, Compiled};
 
 const THREADS: usize = 64;
 
@@ -57,6 +60,7 @@ static HOST: Shared = Shared(duckbpf_host {
     helper_failed: Some(helper_failed),
     thread_index: Some(thread_index),
     engine_state: Some(engine_state),
+    measure: None,
 });
 
 thread_local! {

@@ -1,0 +1,60 @@
+"""Rows of target/bench/hooks.json that need a loaded graft: what a hookpoint costs inside the official wheel, and what loading a
+program takes. `cargo xtask bench hooks` runs it: graft.py <extension> <folder of programs> <file to write>."""
+
+import ctypes
+import json
+import sys
+from pathlib import Path
+
+import duckdb
+
+DEFAULTS = ["hash", "schedule_task", "execute_forever", "load", "update_used_memory", "allocate_new_block", "unpin"]
+RELOADS = 300
+PASSES = 200_000
+ROUNDS = 100
+PHASES = ["read_ns", "parse_ns", "check_ns", "compile_ns", "quality_ns", "publish_ns"]
+
+
+def quantile(values, share):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(len(values) * share))]
+
+
+def main(extension, programs, out):
+    con = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+    con.execute(f"LOAD '{extension}'")
+    # The library that LOAD opened: the same file is the same library.
+    measure = ctypes.CDLL(extension).duckbpf_measure
+    measure.restype, measure.argtypes = ctypes.c_uint64, [ctypes.c_uint64]
+
+    def attach(name):
+        con.execute(f"SET hook_program = '{programs / f'default_{name}.bpf.o'}'")
+
+    def hookpoint():
+        return min(measure(PASSES) for _ in range(ROUNDS)) / PASSES
+
+    rows = [("detached hookpoint", hookpoint())]
+    attach("load")
+    rows.append(("attached hookpoint", hookpoint()))
+    con.execute("SET hook_sampling = true")
+    rows.append(("hookpoint with statistics", hookpoint()))
+    con.execute("SET hook_sampling = false")
+    rows = [{"name": name, "ours": ours, "unit": "ns"} for name, ours in rows]
+
+    publish, reload = [], []
+    for name in DEFAULTS:
+        attach(name)
+        for _ in range(RELOADS):
+            attach(name)
+            phases = con.execute(f"SELECT {', '.join(PHASES)} FROM hook_programs()").fetchone()
+            publish.append(phases[-1])
+            reload.append(sum(phases))
+        print(f"reload of default_{name}: p50 {quantile(reload[-RELOADS:], 0.5) / 1000:.1f} us", file=sys.stderr)
+    for name, values in [("publish", publish), ("reload of a default program", reload)]:
+        p50, p99 = quantile(values, 0.5) / 1000, quantile(values, 0.99) / 1000
+        rows.append({"name": name, "ours": p50, "unit": "us", "p99": p99})
+    Path(out).write_text(json.dumps(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])

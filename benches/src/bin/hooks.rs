@@ -1,0 +1,135 @@
+//! Writes rows of `target/bench/hooks.json`: what calls, keys and compilation cost, ours beside rbpf and native code, in one run.
+//! `cargo xtask bench hooks` adds the rows that need a loaded graft.
+
+use std::{ffi::c_void, hint::black_box, path::Path, time::Instant};
+
+use anyhow::{Context, Result, bail};
+use duckbpf_benches::{
+    KEYS, SIZES, SUM, batch, best, empty_scalar, helper_call, load, mixed, murmur, murmur_avx2, murmur_scalar, trivial,
+};
+use duckbpf_runtime::{Hook, testing::Bytecode};
+use serde::Serialize;
+
+const ROUNDS: usize = 400;
+const CALLS: usize = 10_000;
+
+/// What was measured; times are in `unit`.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    ours: f64,
+    unit: &'static str,
+    rbpf: Option<f64>,
+    reference: Option<f64>,
+    ratio: Option<f64>,
+}
+
+impl Row {
+    fn new(name: impl Into<String>, unit: &'static str, ours: f64, rbpf: Option<f64>, reference: Option<f64>) -> Row {
+        Row { name: name.into(), ours, unit, rbpf, reference, ratio: reference.map(|reference| ours / reference) }
+    }
+}
+
+fn main() -> Result<()> {
+    let Some(path) = std::env::args_os().nth(1) else { bail!("usage: hooks <file to write>") };
+    let rows = [calls()?, keys(), codegen()?].into_iter().flatten().collect::<Vec<Row>>();
+    for row in &rows {
+        let others = [("rbpf", row.rbpf), ("reference", row.reference), ("ratio", row.ratio)];
+        let others = others.iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value:.3}")));
+        eprintln!("{:<34} {:8.3} {:<7} {}", row.name, row.ours, row.unit, others.collect::<Vec<_>>().join("  "));
+    }
+    let text = serde_json::to_string_pretty(&rows)?;
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", Path::new(&path).display()))
+}
+
+/// One call of a C function or a program, as a hookpoint makes it.
+fn call(entry: unsafe extern "C" fn(*mut c_void) -> u64) -> f64 {
+    let mut context = [0u64; 11];
+    let context: *mut c_void = context.as_mut_ptr().cast();
+    let entry = black_box(entry);
+    best(ROUNDS, CALLS, || {
+        for _ in 0..CALLS {
+            // SAFETY: the programs measured here read no context.
+            black_box(unsafe { entry(black_box(context)) });
+        }
+    })
+}
+
+fn rbpf_call(code: &[u8]) -> Result<f64> {
+    let mut vm = rbpf::EbpfVmNoData::new(Some(code))?;
+    vm.register_helper(SUM, |a, b, c, d, e| a + b + c + d + e)?;
+    vm.jit_compile()?;
+    let failed = std::cell::Cell::new(false);
+    let took = best(ROUNDS, CALLS, || {
+        for _ in 0..CALLS {
+            // SAFETY: what rbpf compiled from a program that is fine.
+            failed.set(failed.get() | black_box(unsafe { vm.execute_program_jit() }).is_err());
+        }
+    });
+    if failed.get() { bail!("rbpf failed to run a program") } else { Ok(took) }
+}
+
+fn calls() -> Result<Vec<Row>> {
+    let empty = call(empty_scalar);
+    let (ours, ours_helper) = (load(&trivial()).compile(), load(&helper_call()).compile());
+    let helper = rbpf_call(&helper_call())?;
+    Ok(vec![
+        Row::new("trivial call", "ns", call(ours.entry()), Some(rbpf_call(&trivial())?), Some(empty)),
+        Row::new("helper call, 5 arguments", "ns", call(ours_helper.entry()), Some(helper), Some(helper)),
+    ])
+}
+
+fn keys() -> Vec<Row> {
+    let keys: Vec<u64> = (0..KEYS as u64).collect();
+    let mut out = vec![0u64; KEYS];
+    let program = Bytecode::new(Hook::Hash, &murmur()).compile();
+    let ours = best(10 * ROUNDS, KEYS, || program.hash(black_box(&batch(&keys, &mut out))));
+    type Reference = unsafe extern "C" fn(*const u64, *mut u64, usize);
+    let mut native = |hash: Reference| {
+        best(10 * ROUNDS, KEYS, || {
+            // SAFETY: as many keys and places.
+            unsafe { black_box(hash)(black_box(keys.as_ptr()), black_box(out.as_mut_ptr()), KEYS) }
+        })
+    };
+    let scalar = native(murmur_scalar);
+    if is_x86_feature_detected!("avx2") {
+        eprintln!("gcc -O3 -mavx2: {:.3} ns a key", native(murmur_avx2));
+    }
+    vec![Row::new("hash per key, murmur of 2048 u64", "ns", ours, None, Some(scalar))]
+}
+
+/// Programs compiled together: as many as a hundred of the largest.
+fn codegen() -> Result<Vec<Row>> {
+    const TOGETHER: usize = 100;
+    let micro = |took: f64| took / 1000.0;
+    let mut rows = Vec::new();
+    // What holds the arena open, as an attached program does.
+    let _held = load(&trivial()).compile();
+    for size in SIZES {
+        let code = mixed(size);
+        let program = load(&code);
+        let mut ours = f64::INFINITY;
+        for _ in 0..30 {
+            let checked: Vec<_> = (0..TOGETHER).map(|_| program.verify()).collect();
+            let mut compiled = Vec::with_capacity(TOGETHER);
+            let start = Instant::now();
+            compiled.extend(checked.into_iter().map(|checked| checked.compile()));
+            ours = ours.min(start.elapsed().as_nanos() as f64 / TOGETHER as f64);
+        }
+        // rbpf panics where the code needs more than a page.
+        let rbpf = if size <= 200 { Some(micro(rbpf_codegen(&code)?)) } else { None };
+        rows.push(Row::new(format!("codegen {size} instructions"), "us", micro(ours), rbpf, rbpf));
+    }
+    Ok(rows)
+}
+
+fn rbpf_codegen(code: &[u8]) -> Result<f64> {
+    let mut fewest = f64::INFINITY;
+    for _ in 0..300 {
+        let mut vm = rbpf::EbpfVmNoData::new(Some(code))?;
+        let start = Instant::now();
+        vm.jit_compile()?;
+        fewest = fewest.min(start.elapsed().as_nanos() as f64);
+    }
+    Ok(fewest)
+}
