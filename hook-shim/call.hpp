@@ -187,6 +187,8 @@ private:
 void DropHints();
 //! One of enum duckbpf_state, for helpers (state.cpp)
 __u64 EngineState(__u32 what, __u64 argument);
+//! The oldest line that programs wrote, see duckbpf_runtime (shim.cpp)
+uint64_t ReadProgramLog(char *line, uint64_t size);
 //! The last query let go of a hash program that is no longer published (shim.cpp)
 void ProgramUnpinned();
 

@@ -12,6 +12,7 @@
 #include "numbers.hpp"
 #include "table.hpp"
 
+#include "duckdb/logging/logger.hpp"
 #include "duckdb/main/client_context.hpp"
 #include "duckdb/main/database.hpp"
 #include "duckdb/transaction/transaction_context.hpp"
@@ -19,6 +20,26 @@
 namespace duckbpf {
 
 namespace {
+
+//! Hands lines that programs wrote on to the log of the query that ends now, if it takes them
+void WriteProgramLog(duckdb::ClientContext &context) {
+	static constexpr int MAX_LINES = 1000;
+	try {
+		auto &logger = duckdb::Logger::Get(context);
+		if (!logger.ShouldLog("", duckdb::LogLevel::LOG_INFO)) {
+			return;
+		}
+		char line[256];
+		for (int lines = 0; lines < MAX_LINES; lines++) {
+			const auto size = ReadProgramLog(line, sizeof(line));
+			if (size == 0) {
+				return;
+			}
+			logger.WriteLog("", duckdb::LogLevel::LOG_INFO, duckdb::string(line, size));
+		}
+	} catch (...) { // NOLINT: a query does not fail because its log does
+	}
+}
 
 //! A query that finds its bucket full stays unknown: stock, which is right.
 BucketTable<duckdb::ClientContext, QueryEntry, 10> queries;
@@ -102,6 +123,7 @@ void EndQuery(duckdb::ClientContext &context) {
 		UnbindFilters(context);
 		Unpin(entry.hash);
 	}
+	WriteProgramLog(context);
 }
 
 idx_t ActiveQueries() {

@@ -276,6 +276,11 @@ uint64_t NowNs() {
 	return static_cast<uint64_t>(now.tv_sec) * 1000000000ULL + static_cast<uint64_t>(now.tv_nsec);
 }
 
+uint64_t ReadProgramLog(char *line, uint64_t size) {
+	auto runtime = registered.load(std::memory_order_acquire);
+	return runtime ? runtime->read_log(line, size) : 0;
+}
+
 void ProgramUnpinned() {
 	if (auto runtime = registered.load(std::memory_order_acquire)) {
 		runtime->unpinned();

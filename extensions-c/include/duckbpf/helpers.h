@@ -41,10 +41,10 @@ DUCKBPF_HELPER long (*const bpf_map_delete_elem)(void *map, const void *key) = (
 /* Nanoseconds of CLOCK_MONOTONIC. Some 20 ns a call. Hooks: all but hash. Cost: 40. */
 DUCKBPF_HELPER __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 
-/* Writes a line to DuckDB's log (CALL enable_logging('duckbpf')); use the macro bpf_printk. Formats: %d %i %u
- * %x %lld %llu %llx %ld %lu %lx %c %%. At most 1,000 lines a second and 200 bytes a line; what is lost is
- * counted. The bytes written, -EINVAL (format), -EAGAIN (lost). Hooks: all but hash. Cost: 200 + 8 per begun
- * 8 bytes of format_size. */
+/* Writes a line; use the macro bpf_printk. When a query ends whose log takes it (CALL enable_logging(level :=
+ * 'info')), the lines go to DuckDB's log. Formats: %d %i %u %x %c, with l or ll before the letter, and %%. At
+ * most 1,000 lines a second and 200 bytes a line. The bytes written, -EINVAL (format), -EAGAIN (lost: too
+ * many, or nobody reads them). Hooks: all but hash. Cost: 200 + 8 per begun 8 bytes of format_size. */
 DUCKBPF_HELPER long (*const bpf_trace_printk)(const char *format, __u32 format_size, __u64 a, __u64 b, __u64 c) = (void *)6;
 
 /* A pseudo-random number of 32 bits; not for secrets. Hooks: all but hash. Cost: 20. */

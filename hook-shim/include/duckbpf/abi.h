@@ -90,6 +90,9 @@ struct duckbpf_runtime {
 	/* The last pin of an unpublished program went away. Called outside all of DuckDB's locks that a hook may hold; must
 	 * not block and must not call back into the engine. */
 	void (*unpinned)(void);
+	/* Takes out the oldest line that programs wrote with bpf_trace_printk; returns its bytes, 0 when there is none. Called
+	 * outside of programs and of the locks that a hook may hold. */
+	__u64 (*read_log)(char *line, __u64 size);
 };
 
 /* What engine_state() tells. Of the database that the calling thread works for, where one is meant. */

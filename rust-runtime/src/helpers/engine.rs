@@ -1,8 +1,8 @@
-//! What the engine tells of its state, and what programs write to its log.
+//! What the engine tells of its state.
 
 use duckbpf_abi as abi;
 
-use super::{Env, errno, guard};
+use super::{Env, guard};
 
 macro_rules! states {
     ($($name:ident $what:ident)*) => {
@@ -23,10 +23,6 @@ states! {
     buffer_hits DUCKBPF_STATE_BUFFER_HITS
     buffer_misses DUCKBPF_STATE_BUFFER_MISSES
     spill_bytes DUCKBPF_STATE_SPILL_BYTES
-}
-
-pub extern "C" fn trace_printk(_: u64, _: u64, _: u64, _: u64, _: u64, _: &Env) -> u64 {
-    errno(libc::EAGAIN)
 }
 
 #[cfg(test)]

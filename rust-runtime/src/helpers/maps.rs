@@ -1,7 +1,5 @@
 //! Helpers on maps. The first argument is a map of one of the kinds that the table names; keys and values have its sizes.
 
-use std::sync::atomic::Ordering;
-
 use duckbpf_abi::{duckbpf_load_ctx, duckbpf_unpin_ctx};
 
 use super::{Env, errno, guard};
@@ -139,17 +137,6 @@ pub extern "C" fn ringbuf_query(address: u64, what: u64, _: u64, _: u64, _: u64,
             _ => 0,
         }
     })
-}
-
-/// Where a tail call leads, or 0. Compiled code asks, and jumps by itself.
-pub extern "C" fn tail_target(address: u64, index: u64) -> u64 {
-    match map(address).body() {
-        Body::Programs(programs) => usize::try_from(index)
-            .ok()
-            .and_then(|index| programs.slots().get(index))
-            .map_or(0, |slot| slot.load(Ordering::Acquire) as u64),
-        _ => 0,
-    }
 }
 
 /// Who comes here found no program to jump to.

@@ -19,6 +19,7 @@ mod engine;
 #[cfg(test)]
 mod generated;
 mod maps;
+mod print;
 mod spec;
 mod table;
 mod time;
@@ -30,7 +31,7 @@ use std::{
 
 use duckbpf_abi::{duckbpf_host, duckbpf_origin};
 
-pub use maps::tail_target;
+pub use print::Print;
 pub use spec::{ArgKind, Bytes, CallbackKind, Cost, HelperSpec, Hooks, MAX_LOOP, RetKind};
 pub use table::TABLE;
 
@@ -38,24 +39,32 @@ pub use table::TABLE;
 #[derive(Debug)]
 pub struct Env {
     host: AtomicPtr<duckbpf_host>,
+    /// None where the system gave no memory for it.
+    print: Option<Print>,
 }
 
 impl Env {
     /// The environment of a host, kept for the life of the process.
     pub fn leak(host: &'static duckbpf_host) -> &'static Env {
-        Box::leak(Box::new(Env { host: AtomicPtr::new((host as *const duckbpf_host).cast_mut()) }))
+        let host = AtomicPtr::new((host as *const duckbpf_host).cast_mut());
+        Box::leak(Box::new(Env { host, print: Print::new() }))
     }
 
     /// Without a host.
     #[cfg(any(test, feature = "disasm", feature = "conformance"))]
     pub fn detached() -> &'static Env {
-        static DETACHED: Env = Env { host: AtomicPtr::new(std::ptr::null_mut()) };
+        static DETACHED: Env = Env { host: AtomicPtr::new(std::ptr::null_mut()), print: None };
         &DETACHED
     }
 
     fn host(&self) -> Option<&'static duckbpf_host> {
         // SAFETY: null, or the 'static reference that leak() took.
         unsafe { self.host.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// What programs print.
+    pub fn print(&self) -> Option<&Print> {
+        self.print.as_ref()
     }
 
     /// The number of the calling thread's shard.

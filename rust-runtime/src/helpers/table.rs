@@ -5,7 +5,7 @@ use super::{
         self, Callback, CallbackContext, ConstString, Context, Key, Map, Memory, MemoryOut, None as NoArg, Record,
         RecordSize, Scalar, Size, Value, ValueOrNull, ValueOut, Zero,
     },
-    Bytes, CallbackKind, Cost, HelperSpec, Hooks, RetKind, bytes, callbacks, digest, engine, maps, time,
+    Bytes, CallbackKind, Cost, HelperSpec, Hooks, RetKind, bytes, callbacks, digest, engine, maps, print, time,
 };
 use crate::object::MapKind;
 
@@ -112,12 +112,12 @@ pub static TABLE: &[HelperSpec] = &[
         args: [ConstString, Size, Scalar, Scalar, Scalar],
         ret: RetKind::CountOrError,
         cost: Cost::with(200, Bytes::Arg(1), 8),
-        function: engine::trace_printk,
+        function: print::trace_printk,
         returns: "long",
         parameters: &["const char *format", "__u32 format_size", "__u64 a", "__u64 b", "__u64 c"],
-        doc: "Writes a line to DuckDB's log (CALL enable_logging('duckbpf')); use the macro bpf_printk. Formats: %d %i %u %x %lld \
-              %llu %llx %ld %lu %lx %c %%. At most 1,000 lines a second and 200 bytes a line; what is lost is counted. The bytes \
-              written, -EINVAL (format), -EAGAIN (lost).",
+        doc: "Writes a line; use the macro bpf_printk. When a query ends whose log takes it (CALL enable_logging(level := 'info')), the \
+              lines go to DuckDB's log. Formats: %d %i %u %x %c, with l or ll before the letter, and %%. At most 1,000 lines a second and \
+              200 bytes a line. The bytes written, -EINVAL (format), -EAGAIN (lost: too many, or nobody reads them).",
         example: "bpf_printk(\"size %llu\", ctx->size);",
         ..PLAIN
     },

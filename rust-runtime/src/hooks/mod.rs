@@ -18,6 +18,8 @@ mod quality;
 mod set;
 
 use std::{
+    ffi::c_char,
+    panic::catch_unwind,
     path::{Path, PathBuf},
     process, ptr,
     sync::{
@@ -70,8 +72,23 @@ struct Control {
 
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 static STARTING: Mutex<()> = Mutex::new(());
-static TABLE: duckbpf_runtime =
-    duckbpf_runtime { version: abi::DUCKBPF_HOST_VERSION, reserved: 0, unpinned: Some(unpinned) };
+static TABLE: duckbpf_runtime = duckbpf_runtime {
+    version: abi::DUCKBPF_HOST_VERSION,
+    reserved: 0,
+    unpinned: Some(unpinned),
+    read_log: Some(read_log),
+};
+
+/// Called by the host when a query ends, outside of its locks.
+unsafe extern "C" fn read_log(line: *mut c_char, size: u64) -> u64 {
+    let next = || RUNTIME.get()?.env.print()?.next();
+    // Nothing in there panics; if something does all the same, there is no line.
+    let Ok(Some(text)) = catch_unwind(next) else { return 0 };
+    let bytes = text.len().min(size as usize);
+    // SAFETY: the host gave `size` bytes.
+    unsafe { ptr::copy_nonoverlapping(text.as_ptr(), line.cast(), bytes) };
+    bytes as u64
+}
 
 /// Called by the host, outside of its locks, on whatever thread dropped the last pin.
 unsafe extern "C" fn unpinned() {
