@@ -26,18 +26,18 @@ struct Row {
 
 impl Row {
     fn new(name: impl Into<String>, unit: &'static str, ours: f64, rbpf: Option<f64>, reference: Option<f64>) -> Row {
-        Row { name: name.into(), ours, unit, rbpf, reference, ratio: reference.map(|reference| ours / reference) }
+        let row =
+            Row { name: name.into(), ours, unit, rbpf, reference, ratio: reference.map(|reference| ours / reference) };
+        let others = [("rbpf", row.rbpf), ("reference", row.reference), ("ratio", row.ratio)];
+        let others = others.iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value:.3}")));
+        eprintln!("{:<34} {:8.3} {:<3} {}", row.name, row.ours, row.unit, others.collect::<Vec<_>>().join("  "));
+        row
     }
 }
 
 fn main() -> Result<()> {
     let Some(path) = std::env::args_os().nth(1) else { bail!("usage: hooks <file to write>") };
-    let rows = [calls()?, keys(), codegen()?].into_iter().flatten().collect::<Vec<Row>>();
-    for row in &rows {
-        let others = [("rbpf", row.rbpf), ("reference", row.reference), ("ratio", row.ratio)];
-        let others = others.iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value:.3}")));
-        eprintln!("{:<34} {:8.3} {:<7} {}", row.name, row.ours, row.unit, others.collect::<Vec<_>>().join("  "));
-    }
+    let rows = [keys(), codegen()?, calls()?].into_iter().flatten().collect::<Vec<Row>>();
     let text = serde_json::to_string_pretty(&rows)?;
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", Path::new(&path).display()))
 }
@@ -71,12 +71,16 @@ fn rbpf_call(code: &[u8]) -> Result<f64> {
 
 fn calls() -> Result<Vec<Row>> {
     let empty = call(empty_scalar);
-    let (ours, ours_helper) = (load(&trivial()).compile(), load(&helper_call()).compile());
-    let helper = rbpf_call(&helper_call())?;
-    Ok(vec![
-        Row::new("trivial call", "ns", call(ours.entry()), Some(rbpf_call(&trivial())?), Some(empty)),
-        Row::new("helper call, 5 arguments", "ns", call(ours_helper.entry()), Some(helper), Some(helper)),
-    ])
+    let trivial = Row::new(
+        "trivial call",
+        "ns",
+        call(load(&trivial()).compile().entry()),
+        Some(rbpf_call(&trivial())?),
+        Some(empty),
+    );
+    let (ours, theirs) = (load(&helper_call()).compile(), rbpf_call(&helper_call())?);
+    let helper = Row::new("helper call, 5 arguments", "ns", call(ours.entry()), Some(theirs), Some(theirs));
+    Ok(vec![trivial, helper])
 }
 
 fn keys() -> Vec<Row> {

@@ -15,7 +15,7 @@
 //! One pass over the instructions. Jumps are short where the instructions in between cannot be longer than a short jump reaches;
 //! how long each may become at most is a constant of its family, so the pass stays linear.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use dynasm::dynasm;
 use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi};
@@ -64,14 +64,10 @@ pub struct Emitter<'a> {
 extern "C" fn tail_target(map: u64, index: u64) -> u64 {
     // SAFETY: the verifier proved that it is a map of the program's object, which holds it.
     let map = unsafe { &*(map as *const Map) };
-    match map.body() {
-        // Acquire: the code was written before its address.
-        Body::Programs(programs) => {
-            let slot = usize::try_from(index).ok().and_then(|index| programs.slots().get(index));
-            slot.map_or(0, |slot| slot.load(Ordering::Acquire) as u64)
-        }
-        _ => 0,
-    }
+    let Body::Programs(programs) = map.body() else { return 0 };
+    let slot = usize::try_from(index).ok().and_then(|index| programs.slots().get(index));
+    // Acquire: the code was written before its address.
+    slot.map_or(0, |slot| slot.load(Ordering::Acquire) as u64)
 }
 
 /// As in Linux.
@@ -417,7 +413,7 @@ impl<'a> Emitter<'a> {
 
     fn map(&self, map: u32) -> Result<u64, String> {
         let map = self.bindings.map(map).ok_or("a map that was not made")?;
-        Ok(Arc::as_ptr(map) as u64)
+        Ok(map.address())
     }
 
     pub fn address(&self, region: u32, offset: i32) -> Result<u64, String> {

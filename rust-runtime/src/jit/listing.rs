@@ -3,10 +3,7 @@
 //! Addresses of machine code count from the program's begin, and addresses of helpers, variables and maps have names, so that a
 //! listing is the same each time.
 
-use std::{
-    fmt::{self, Write},
-    sync::Arc,
-};
+use std::fmt::{self, Write};
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, SymbolResolver, SymbolResult};
 
@@ -36,9 +33,10 @@ fn write(out: &mut String, program: &Program, assembled: &emit::Assembled) -> fm
         assembled.bytes.len()
     )?;
     let mut machine = Machine::new(program, &assembled.bytes);
-    let mut line = None;
+    let (mut line, mut shown) = (None, 0);
     for function in &text.functions {
         writeln!(out, "\n{}:", function.name)?;
+        machine.up_to(out, "", shown, assembled.slots[function.start] as usize)?;
         for pc in function.start..function.end {
             let Some(op) = program.verified.graph().ops[pc] else { continue };
             let source = text.source_line(pc).map(|source| source.to_string());
@@ -53,6 +51,7 @@ fn write(out: &mut String, program: &Program, assembled: &emit::Assembled) -> fm
             let left = format!("{pc:5}: {op}");
             if begins(&pc) {
                 machine.up_to(out, &left, assembled.slots[pc] as usize, end)?;
+                shown = end;
             } else {
                 writeln!(out, "{left:LEFT$} |   with the one before")?;
             }
@@ -83,7 +82,7 @@ impl Machine<'_> {
         Machine { code, formatter }
     }
 
-    /// Machine instructions, the first beside `left`. Code from before `begin` is a function's begin, shown above.
+    /// Machine instructions, the first beside `left`. What lies between functions is left out.
     fn up_to(&mut self, out: &mut String, left: &str, begin: usize, end: usize) -> fmt::Result {
         let mut decoder = Decoder::with_ip(64, &self.code[..end], 0, DecoderOptions::NONE);
         if decoder.set_position(begin).is_err() {
@@ -94,7 +93,7 @@ impl Machine<'_> {
         while decoder.can_decode() {
             let instruction = decoder.decode();
             if instruction.mnemonic() == iced_x86::Mnemonic::Int3 {
-                break;
+                continue;
             }
             let mut right = String::new();
             self.formatter.format(&instruction, &mut right);
@@ -120,7 +119,7 @@ impl Names {
         let regions = regions.map(|(region, map)| (map.address as u64, map.size as u64, region.name.clone()));
         let env = (program.env as *const Env as u64, 1, "env".to_owned());
         let helpers = helpers::TABLE.iter().map(|helper| (helper.function as *const () as u64, 1, helper.c_name()));
-        let maps = program.bindings.maps().map(|map| (Arc::as_ptr(map) as u64, 1, map.def().name.clone()));
+        let maps = program.bindings.maps().map(|map| (map.address(), 1, map.def().name.clone()));
         Names { known: regions.chain([env]).chain(helpers).chain(maps).collect() }
     }
 }
