@@ -120,7 +120,7 @@ fn counts(verified: &Verified) -> Vec<bool> {
             counts[index] |= (function.start..function.end).any(|pc| match ops[pc] {
                 Some(Op::Helper { id: TAIL_CALL }) => true,
                 Some(Op::Local { off }) => callee(text, pc, off).is_some_and(|callee| before[callee]),
-                Some(Op::Function { off, .. }) => callee(text, pc + 1, off).is_some_and(|callee| before[callee]),
+                Some(Op::Function { off, .. }) => callee(text, pc, off).is_some_and(|callee| before[callee]),
                 _ => false,
             });
         }
@@ -251,7 +251,7 @@ impl<'a> Emitter<'a> {
             if fused.is_none() && !is_needless {
                 self.instruction(ops, &function, slot, op, &known)?;
             }
-            known.after(op, |off| callee(self.verified.text(), function.start + slot + 1, off));
+            known.after(op, |off| callee(self.verified.text(), function.start + slot, off));
             short = after(short, op);
             slot += op.slots();
             if let Some(next) = fused {
@@ -339,7 +339,7 @@ impl<'a> Emitter<'a> {
             Op::Address { dst, region, offset } => constant(ops, x86(dst), self.address(region, offset)?),
             Op::Map { dst, map } => constant(ops, x86(dst), self.map(map)?),
             Op::Function { dst, off } => {
-                let callee = callee(self.verified.text(), pc + 1, off).ok_or("a function that is not there")?;
+                let callee = callee(self.verified.text(), pc, off).ok_or("a function that is not there")?;
                 let label = self.functions[callee];
                 dynasm!(ops; .arch x64; lea Rq(x86(dst)), [=>label]);
             }
