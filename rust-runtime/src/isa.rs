@@ -25,8 +25,7 @@ pub const LDDW_MAP: u8 = 1;
 /// `LDDW` whose value is the address of a byte of a map's only value, the object's memory: `imm` is the place in `Object.maps`,
 /// which is the region's, the next slot's `imm` the offset.
 pub const LDDW_MEMORY: u8 = 2;
-/// `LDDW` whose value is a function of the same program; `imm` counts slots from the next instruction, as in a call: from the
-/// second half of this one.
+/// `LDDW` whose value is a function of the same program, which begins `imm + 1` slots behind the first half, as in a call.
 pub const LDDW_FUNCTION: u8 = 4;
 /// A call of a function of the same program; `imm` counts slots from the next instruction.
 pub const CALL_LOCAL: u8 = 1;
@@ -191,7 +190,7 @@ pub enum Op {
         dst: Reg,
         map: u32,
     },
-    /// dst = a function of the program, for a callback; counts slots from this instruction's second half. Takes two slots.
+    /// dst = a function of the program, for a callback; it begins `off + 1` slots behind this one. Takes two slots.
     Function {
         dst: Reg,
         off: i32,

@@ -190,7 +190,7 @@ impl Table for Events {
             def if def.kind == MapKind::Ringbuf => Ok(named),
             def => {
                 let (name, kind) = (&def.name, def.kind);
-                Err(Error::invalid_input(format!("hook_events: {name} is a {kind}, not a ring buffer")))
+                Err(Error::invalid_input(format!("hook_events: {name} is of type {kind}, no ring buffer")))
             }
         }
     }
@@ -255,27 +255,27 @@ impl Table for MapUpdate {
     type Arguments = UpdateArguments;
 
     const NAME: &'static str = "hook_map_update";
-    const DESCRIPTION: &'static str = "Sets the value of a map's key. when := 'any' (the default), 'new' only where there is none, 'present' only where there is one. \
+    const DESCRIPTION: &'static str = "Sets the value of a map's key. mode := 'any' (the default), 'new' only where there is none, 'present' only where there is one. \
          A per-CPU map takes a list, a value a thread. Queues, stacks and bloom filters have no keys: NULL";
     const EXAMPLE: &'static str = "CALL hook_map_update('limits', 7, 1000);";
     const COLUMNS: &'static [(&'static str, Kind)] = &[("name", Kind::Text)];
 
     fn signature(extension: &Extension) -> Result<SignatureBuilder> {
-        let when = FunctionParameter::with_default("when", "any".to_owned()).kind(FunctionParameterKind::Named);
+        let mode = FunctionParameter::with_default("mode", "any".to_owned()).kind(FunctionParameterKind::Named);
         Ok(name_signature()
             .param(FunctionParameter::with_type("key", any(extension)?))
             .param(FunctionParameter::with_type("value", any(extension)?))
-            .param(when))
+            .param(mode))
     }
 
     fn arguments(arguments: &mut [BindArgument]) -> Result<UpdateArguments> {
         let map = named(arguments, Self::NAME)?.map;
-        let flags = match argument::<String>(arguments, 3, "hook_map_update: when")?.as_str() {
+        let flags = match argument::<String>(arguments, 3, "hook_map_update: mode")?.as_str() {
             "any" => UpdateFlags::Any,
             "new" => UpdateFlags::NoExist,
             "present" => UpdateFlags::Exist,
             other => {
-                let message = format!("hook_map_update: when is 'any', 'new' or 'present', not '{other}'");
+                let message = format!("hook_map_update: mode is 'any', 'new' or 'present', not '{other}'");
                 return Err(Error::invalid_input(message));
             }
         };

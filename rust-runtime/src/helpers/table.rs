@@ -552,8 +552,9 @@ pub static TABLE: &[HelperSpec] = &[
         function: maps::block_storage_get,
         returns: "void *",
         parameters: &["void *map", "void *ctx", "const void *value", "__u64 flags"],
-        doc: "The value that belongs to the context's block, or NULL. flags: BPF_LOCAL_STORAGE_GET_F_CREATE (1) makes one where there is \
-              none, a copy of value or zeros. It is freed with the block.",
+        doc: "The value that belongs to the context's block (its file and number), or NULL. flags: BPF_LOCAL_STORAGE_GET_F_CREATE (1) makes \
+              one where there is none, a copy of value or zeros. When the map is full, blocks that were not looked at lately lose theirs; a \
+              number that DuckDB gives to new content keeps it.",
         example: "struct seen *seen = duckbpf_block_storage_get(&blocks, ctx, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);",
         ..PLAIN
     },

@@ -25,7 +25,7 @@ pub enum Refusal {
     Values(MapKind),
     #[error("a {0} has no entries that could be shown or changed")]
     NoEntries(MapKind),
-    #[error("a {0} keeps all its entries; set their values instead")]
+    #[error("{0} maps keep all their entries; set their values instead")]
     Permanent(MapKind),
     #[error("variables belong to their programs; those in .rodata are set by hook_attach(..., params := {{...}})")]
     Variables,

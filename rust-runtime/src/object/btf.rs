@@ -82,10 +82,10 @@ pub(super) type TypeId = u32;
 pub(super) enum Raw {
     Void,
     Int {
+        name: u32,
         bits: u32,
         bytes: u32,
         signed: bool,
-        is_char: bool,
         is_bool: bool,
     },
     Float {
@@ -206,7 +206,8 @@ impl Btf {
         Some(match self.plain(id) {
             Raw::Int { bits, bytes, .. } if *bits != bytes * 8 || !matches!(bytes, 1 | 2 | 4 | 8 | 16) => return None,
             Raw::Int { bytes, is_bool: true, .. } => Type::Bool { bytes: *bytes },
-            Raw::Int { bytes: 1, is_char: true, signed, .. } => Type::Char { signed: *signed },
+            // Compilers tell characters by nothing else.
+            Raw::Int { bytes: 1, name, signed, .. } if self.name(*name) == "char" => Type::Char { signed: *signed },
             Raw::Int { bytes, signed, .. } => Type::Int { bytes: *bytes, signed: *signed },
             Raw::Float { bytes: bytes @ (4 | 8) } => Type::Float { bytes: *bytes },
             Raw::Enum { bytes: bytes @ (1 | 2 | 4 | 8), signed, names } => {
@@ -259,8 +260,8 @@ fn read_type(bytes: &[u8]) -> Option<(Raw, usize)> {
         1 => {
             let encoding = word(bytes, 12)?;
             let (bits, flags) = (encoding & 0xff, encoding >> 24 & 0xf);
-            let [signed, is_char, is_bool] = [1, 2, 4].map(|flag| flags & flag != 0);
-            (Raw::Int { bits, bytes: size_or_type, signed, is_char, is_bool }, 4)
+            let [signed, is_bool] = [1, 4].map(|flag| flags & flag != 0);
+            (Raw::Int { name, bits, bytes: size_or_type, signed, is_bool }, 4)
         }
         2 => (Raw::Pointer(size_or_type), 0),
         3 => (Raw::Array { element: word(bytes, 12)?, count: word(bytes, 20)? }, 12),

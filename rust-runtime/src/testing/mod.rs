@@ -7,6 +7,11 @@ mod bytecode;
 #[cfg(test)]
 pub(crate) mod programs;
 
+/// Maps without programs.
+pub mod maps {
+    pub use crate::maps::{Map, memory::Budget, reclaim::Reclaimer};
+}
+
 use std::{
     ffi::c_void,
     ptr,

@@ -1,0 +1,128 @@
+//! Maps beside the hash maps that Rust programs use. `cargo bench -p duckbpf-benches --bench maps`
+
+use std::{
+    collections::hash_map::RandomState,
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use duckbpf_runtime::{
+    MapDef, MapKind,
+    testing::maps::{Budget, Map, Reclaimer},
+};
+
+const KEYS: u64 = 4096;
+
+fn map(kind: MapKind, key: u32) -> Arc<Map> {
+    let reclaimer = Reclaimer::new(Box::new(|| {}));
+    Map::new(MapDef::new(kind, key, 8, KEYS as u32), &Budget::new(1 << 30), &reclaimer).expect("a map")
+}
+
+fn update(map: &Map, key: u64, value: u64, flags: u64) -> bool {
+    // SAFETY: keys have at most eight bytes, values have eight.
+    unsafe { map.update((&raw const key).cast(), (&raw const value).cast(), || 0, flags) }.is_ok()
+}
+
+fn lookup(map: &Map, key: u64) -> *mut u8 {
+    // SAFETY: keys have at most eight bytes.
+    unsafe { map.lookup((&raw const key).cast(), || 0) }
+}
+
+fn full(kind: MapKind, key: u32) -> Arc<Map> {
+    let map = map(kind, key);
+    for key in 0..KEYS {
+        assert!(update(&map, key, key, 0));
+    }
+    map
+}
+
+/// Keys in an order that no processor foresees.
+fn next(key: &mut u64) -> u64 {
+    *key = key.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+    *key >> 40 & (KEYS - 1)
+}
+
+fn one_thread(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("one thread");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    for (name, kind, size) in
+        [("array", MapKind::Array, 4), ("hash", MapKind::Hash, 8), ("lru_hash", MapKind::LruHash, 8)]
+    {
+        let map = full(kind, size);
+        let mut key = 1;
+        group.bench_function(format!("{name} lookup"), |bench| bench.iter(|| black_box(lookup(&map, next(&mut key)))));
+        group.bench_function(format!("{name} update"), |bench| {
+            bench.iter(|| black_box(update(&map, next(&mut key), 1, 0)));
+        });
+    }
+    let papaya = papaya::HashMap::<u64, u64>::new();
+    let dashmap = dashmap::DashMap::<u64, u64, RandomState>::default();
+    for key in 0..KEYS {
+        papaya.pin().insert(key, key);
+        dashmap.insert(key, key);
+    }
+    let mut key = 1;
+    group.bench_function("papaya lookup", |bench| {
+        bench.iter(|| black_box(papaya.pin().get(&next(&mut key)).copied()));
+    });
+    group.bench_function("papaya update", |bench| {
+        bench.iter(|| black_box(papaya.pin().insert(next(&mut key), 1).copied()))
+    });
+    group.bench_function("dashmap lookup", |bench| {
+        bench.iter(|| black_box(dashmap.get(&next(&mut key)).map(|value| *value)));
+    });
+    group.bench_function("dashmap update", |bench| bench.iter(|| black_box(dashmap.insert(next(&mut key), 1))));
+    let (half, mut fresh) = (map(MapKind::Hash, 8), 0);
+    group.bench_function("hash insert and delete", |bench| {
+        bench.iter(|| {
+            fresh += 1;
+            let inserted = update(&half, fresh, 1, 1);
+            // SAFETY: the key has eight bytes.
+            let _ = black_box(unsafe { half.delete((&raw const fresh).cast()) });
+            inserted
+        });
+    });
+    group.finish();
+}
+
+/// Nanoseconds of one thread's lookups while others look up too.
+fn readers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("readers");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    let map = full(MapKind::Hash, 8);
+    for threads in [1usize, 2, 16] {
+        group.bench_with_input(BenchmarkId::new("hash lookup", threads), &threads, |bench, &threads| {
+            bench.iter_custom(|rounds| {
+                let stop = AtomicBool::new(false);
+                thread::scope(|scope| {
+                    for seed in 1..threads as u64 {
+                        let (map, stop) = (&map, &stop);
+                        scope.spawn(move || {
+                            let mut key = seed;
+                            while !stop.load(Ordering::Relaxed) {
+                                black_box(lookup(map, next(&mut key)));
+                            }
+                        });
+                    }
+                    let (mut key, start) = (1, Instant::now());
+                    for _ in 0..rounds {
+                        black_box(lookup(&map, next(&mut key)));
+                    }
+                    let took = start.elapsed();
+                    stop.store(true, Ordering::Relaxed);
+                    took
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(maps, one_thread, readers);
+criterion_main!(maps);
