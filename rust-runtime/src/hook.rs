@@ -60,7 +60,7 @@ impl Hook {
     ];
 
     /// The name as in `SEC("duckdb/<name>")`.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Hook::Hash => "hash",
             Hook::ScheduleTask => "schedule_task",

@@ -40,4 +40,4 @@ pub use maps::{
 pub use object::{
     Fault, MapDef, MapKind, Member, MemoryError, ObjectError, Parameter, ParameterError, SourceLine, Type,
 };
-pub use verifier::{Field, Reason, Rejection};
+pub use verifier::{Accepted, Branch, Field, LoopCost, Place, Profile, Reason, Rejection, Verdict, judge};

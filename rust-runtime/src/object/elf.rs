@@ -8,7 +8,7 @@ use object::{
 };
 
 use super::{
-    Fault, MAX_MEMORY, MAX_PARTS, MAX_SLOTS, Object, ObjectError, ProgramText, Region, Variable,
+    Fault, Foreign, MAX_MEMORY, MAX_PARTS, MAX_SLOTS, Object, ObjectError, ProgramText, Region, Variable,
     btf::Btf,
     lines::SectionLines,
     link,
@@ -24,6 +24,8 @@ type Header = elf::FileHeader64<LE>;
 const ABI_SECTION: &str = ".duckbpf.abi";
 const LICENSE_SECTION: &str = "license";
 const TEXT_SECTION: &str = ".text";
+/// Stands for the hook of programs that have none.
+const FOREIGN: Hook = Hook::ScheduleTask;
 
 /// A section, as far as it matters here.
 pub(super) struct Section<'data> {
@@ -74,6 +76,8 @@ pub(super) struct Elf<'data> {
     pub maps: Vec<MapPlace>,
     pub lines: SectionLines,
     pub btf: Option<Btf>,
+    /// Written for something else.
+    pub is_foreign: bool,
 }
 
 impl Elf<'_> {
@@ -95,16 +99,28 @@ impl Elf<'_> {
 
 /// Reads an object. Any bytes end in an `Object` or an error.
 pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
+    read_object(bytes, false)
+}
+
+/// Reads an object that was written for something else: any section of code holds a program, and maps may be of kinds that
+/// there are only elsewhere. It can be judged, not attached.
+pub fn parse_foreign(bytes: &[u8]) -> Result<Foreign, ObjectError> {
+    read_object(bytes, true).map(Foreign)
+}
+
+fn read_object(bytes: &[u8], is_foreign: bool) -> Result<Object, ObjectError> {
     check_header(bytes)?;
-    let mut elf = read_elf(bytes)?;
+    let mut elf = Elf { is_foreign, ..read_elf(bytes)? };
     check_abi(&elf, false)?;
     assign_roles(&mut elf)?;
     find_functions(&mut elf)?;
     elf.maps = maps::places(&elf)?;
     let maps = maps::read(&elf)?;
     let programs = link_programs(&elf)?;
-    check_abi(&elf, true)?;
-    refuse_pointers_in_data(&elf)?;
+    check_abi(&elf, !is_foreign)?;
+    if !is_foreign {
+        refuse_pointers_in_data(&elf)?;
+    }
     Ok(Object {
         license: license(&elf)?,
         hash_types: constant(&elf, "hash_types")?.map(u64::from_le_bytes),
@@ -199,7 +215,7 @@ fn read_elf(bytes: &[u8]) -> Result<Elf<'_>, ObjectError> {
     let lines = SectionLines::read(data(".BTF"), data(".BTF.ext"));
     let btf = Btf::read(data(".BTF"));
     let (regions, functions, maps) = (Vec::new(), BTreeMap::new(), Vec::new());
-    Ok(Elf { sections, symbols: read, regions, functions, maps, lines, btf })
+    Ok(Elf { sections, symbols: read, regions, functions, maps, lines, btf, is_foreign: false })
 }
 
 /// A name, cut where it is absurd: many symbols may share one long string.
@@ -235,6 +251,7 @@ fn check_abi(elf: &Elf<'_>, required: bool) -> Result<(), ObjectError> {
 
 /// Gives each loaded section its meaning, and each section of variables its region.
 fn assign_roles(elf: &mut Elf<'_>) -> Result<(), ObjectError> {
+    let is_foreign = elf.is_foreign;
     let mut memory = 0u64;
     for section in &mut elf.sections {
         let at = |fault: Fault| ObjectError::from(fault).in_section(&section.name);
@@ -242,6 +259,7 @@ fn assign_roles(elf: &mut Elf<'_>) -> Result<(), ObjectError> {
             Role::Text => {
                 let name = section.name.strip_prefix('?').unwrap_or(&section.name);
                 section.role = match name.strip_prefix("duckdb/") {
+                    _ if is_foreign && name != TEXT_SECTION => Role::Program(FOREIGN, false),
                     Some(hook) => {
                         let hook = Hook::from_name(hook).ok_or_else(|| at(Fault::UnknownHook))?;
                         Role::Program(hook, name == section.name)

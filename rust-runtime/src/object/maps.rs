@@ -69,6 +69,17 @@ impl MapKind {
         MapKind::ALL.into_iter().find(|kind| *kind as u32 == number)
     }
 
+    /// For kinds that there are only elsewhere: one on which the same helpers do the same to a program.
+    fn alike(number: u32) -> Option<MapKind> {
+        match number {
+            // lru_percpu_hash
+            10 => Some(MapKind::PercpuHash),
+            // lpm_trie
+            11 => Some(MapKind::Hash),
+            _ => None,
+        }
+    }
+
     /// As in `BPF_MAP_TYPE_*`, in lower case.
     pub fn name(self) -> &'static str {
         match self {
@@ -298,14 +309,16 @@ fn bad(map: &str, what: impl Into<String>) -> Fault {
 
 fn declared(elf: &Elf<'_>, place: &MapPlace) -> Result<MapDef, Fault> {
     let btf = elf.btf.as_ref().ok_or(Fault::MapsWithoutTypes)?;
-    let mut def = definition(btf, &place.name, place.ty, true)?;
+    let mut def = definition(btf, &place.name, place.ty, elf.is_foreign, true)?;
     def.name = place.name.clone();
-    def.check().map_err(|what| bad(&place.name, what))?;
+    if !elf.is_foreign {
+        def.check().map_err(|what| bad(&place.name, what))?;
+    }
     Ok(def)
 }
 
 /// Reads the struct that declares a map.
-fn definition(btf: &Btf, map: &str, id: TypeId, may_nest: bool) -> Result<MapDef, Fault> {
+fn definition(btf: &Btf, map: &str, id: TypeId, is_foreign: bool, may_nest: bool) -> Result<MapDef, Fault> {
     let members = btf.members(id).ok_or_else(|| bad(map, "a map is declared by a struct; see duckbpf.h"))?;
     let mut def = MapDef::new(MapKind::Array, 0, 0, 0);
     let mut kind = None;
@@ -314,7 +327,8 @@ fn definition(btf: &Btf, map: &str, id: TypeId, may_nest: bool) -> Result<MapDef
         match name.as_str() {
             "type" => {
                 let number = number()?;
-                kind = Some(MapKind::from_number(number).ok_or_else(|| {
+                let known = MapKind::from_number(number).or(if is_foreign { MapKind::alike(number) } else { None });
+                kind = Some(known.ok_or_else(|| {
                     let known = MapKind::ALL.map(MapKind::name).join(", ");
                     bad(map, format!("map type {number} is not supported; there are {known}"))
                 })?);
@@ -327,7 +341,8 @@ fn definition(btf: &Btf, map: &str, id: TypeId, may_nest: bool) -> Result<MapDef
             "pinning" => def.pinned = number()? != 0,
             "key" => (def.key_size, def.key) = typed(btf, ty).ok_or_else(|| bad(map, "its key has no type"))?,
             "value" => (def.value_size, def.value) = typed(btf, ty).ok_or_else(|| bad(map, "its value has no type"))?,
-            "values" if may_nest => def.inner = inner(btf, map, ty)?.map(Box::new),
+            "values" if may_nest => def.inner = inner(btf, map, ty, is_foreign)?.map(Box::new),
+            _ if is_foreign => {}
             other => return Err(bad(map, format!("it has the unknown member {other}"))),
         }
     }
@@ -363,7 +378,7 @@ fn typed(btf: &Btf, id: TypeId) -> Option<(u32, Option<Type>)> {
 }
 
 /// `struct {...} *values[]`; of programs: `void *values[]` or functions.
-fn inner(btf: &Btf, map: &str, id: TypeId) -> Result<Option<MapDef>, Fault> {
+fn inner(btf: &Btf, map: &str, id: TypeId, is_foreign: bool) -> Result<Option<MapDef>, Fault> {
     let Raw::Array { element, .. } = btf.plain(id) else {
         return Err(bad(map, "values is no array: use __array(values, struct {...})"));
     };
@@ -371,7 +386,7 @@ fn inner(btf: &Btf, map: &str, id: TypeId) -> Result<Option<MapDef>, Fault> {
         return Err(bad(map, "values is no array of pointers: use __array(values, struct {...})"));
     };
     match btf.plain(*to) {
-        Raw::Composite { .. } => definition(btf, map, *to, false).map(Some),
+        Raw::Composite { .. } => definition(btf, map, *to, is_foreign, false).map(Some),
         _ => Ok(None),
     }
 }

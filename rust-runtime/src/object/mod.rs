@@ -20,7 +20,7 @@ mod parameters;
 mod read;
 
 pub use btf::{Member, Type};
-pub use elf::parse;
+pub use elf::{parse, parse_foreign};
 pub use error::{Fault, ObjectError};
 pub use lines::SourceLine;
 pub use maps::{FLAG_READ_ONLY_PROGRAM, Initial, MAX_KEY, MAX_MAPS, MAX_VALUE, MapDef, MapKind};
@@ -57,6 +57,10 @@ pub struct Object {
     /// `hash_mixed`: a hash program says that its output needs no mixer.
     pub hash_mixed: Option<u32>,
 }
+
+/// An object that was written for something else. Its programs have no hooks: what they say of theirs means nothing.
+#[derive(Debug)]
+pub struct Foreign(pub Object);
 
 /// A section of global variables.
 #[derive(Clone, Debug)]

@@ -1,32 +1,56 @@
-//! The shape of a program: instructions, jumps, calls. After this pass every slot is decoded, jumps lead to instructions of
-//! the same function, there are no loops, no recursion, and nothing unreachable.
+//! The shape of a program: instructions, jumps, calls, loops. After this pass every slot is decoded, jumps lead to instructions
+//! of the same function, functions do not call themselves, and nothing is unreachable.
+
+mod loops;
 
 use super::{MAX_FRAMES, Reason, rejection::Stop};
 use crate::{
-    isa::Op,
+    helpers,
+    isa::{Alu, Atomic, Op, Operand, R10},
     object::{Function, ProgramText},
 };
 
-/// A decoded program and the order to walk it in.
+/// A decoded program and its shape.
 #[derive(Debug)]
 pub struct Graph {
     /// By slot; None: the second half of a 64-bit constant.
     pub ops: Vec<Option<Op>>,
-    /// By function: its slots, every one after all that lead to it.
+    /// By function: its slots in reverse postorder: without loops, every one comes after all that lead to it.
     pub orders: Vec<Vec<usize>>,
+    /// By slot: ways meet here.
+    joins: Vec<bool>,
+    /// By slot: the innermost loop's head; a head's own is the next outer one.
+    headers: Vec<Option<u32>>,
+    heads: Vec<bool>,
+    /// By slot: registers that may be read from here on before they are written.
+    live: Vec<u16>,
 }
+
+/// Loops that are looked through. What is nested deeper is explored as if it had left the outer loops.
+const MAX_NESTING: usize = 64;
+/// Every register but r10.
+const ALL: u16 = 0x3ff;
 
 impl Graph {
     pub fn build(program: &ProgramText) -> Result<Graph, Stop> {
         if program.functions.is_empty() || program.functions.iter().any(|function| function.start >= function.end) {
-            return Err(Stop { pc: 0, reason: Reason::Empty });
+            return Err(Stop::new(0, Reason::Empty));
         }
-        let mut graph = Graph { ops: vec![None; program.insns.len()], orders: Vec::new() };
+        let slots = program.insns.len();
+        let mut graph = Graph {
+            ops: vec![None; slots],
+            orders: Vec::new(),
+            joins: vec![false; slots],
+            headers: vec![None; slots],
+            heads: vec![false; slots],
+            live: vec![ALL; slots],
+        };
         for function in &program.functions {
             graph.decode(program, function)?;
         }
         for function in &program.functions {
             let order = graph.order(function)?;
+            graph.find_live(function, &order);
             graph.orders.push(order);
         }
         graph.check_calls(program)?;
@@ -35,14 +59,54 @@ impl Graph {
 
     /// The instruction at a slot that a walk came to.
     pub fn op(&self, pc: usize) -> Result<Op, Stop> {
-        self.ops.get(pc).copied().flatten().ok_or(Stop { pc, reason: Reason::JumpIntoConstant })
+        self.ops.get(pc).copied().flatten().ok_or_else(|| Stop::new(pc, Reason::JumpIntoConstant))
+    }
+
+    /// Ways meet at this slot.
+    pub fn is_join(&self, pc: usize) -> bool {
+        self.joins[pc]
+    }
+
+    /// A loop begins at this slot.
+    pub fn is_head(&self, pc: usize) -> bool {
+        self.heads[pc]
+    }
+
+    /// Whether a slot belongs to the loop with that head.
+    pub fn is_inside(&self, pc: usize, head: usize) -> bool {
+        let mut at = pc;
+        for _ in 0..MAX_NESTING {
+            if at == head {
+                return true;
+            }
+            match self.headers[at] {
+                Some(outer) => at = outer as usize,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// Registers that may be read from a slot on before they are written, as a bit set.
+    pub fn live(&self, pc: usize) -> u16 {
+        self.live[pc]
+    }
+
+    /// Registers that an instruction itself reads, as a bit set. The first function's exit reads the result; what a call and a
+    /// return hand over depends on the other side.
+    pub fn reads(&self, op: Op, frame: usize) -> u16 {
+        match op {
+            Op::Exit if frame > 0 => 0,
+            Op::Local { .. } => 0,
+            op => reads(op),
+        }
     }
 
     fn decode(&mut self, program: &ProgramText, function: &Function) -> Result<(), Stop> {
         let insns = &program.insns[..function.end];
         let mut pc = function.start;
         while pc < function.end {
-            let op = Op::decode(insns, pc).map_err(|error| Stop { pc, reason: error.into() })?;
+            let op = Op::decode(insns, pc).map_err(|error| Stop::new(pc, error.into()))?;
             self.ops[pc] = Some(op);
             pc += op.slots();
         }
@@ -52,7 +116,7 @@ impl Graph {
     /// Where an instruction may lead: where it jumps, and the next one.
     fn successors(&self, function: &Function, pc: usize) -> Result<[Option<usize>; 2], Stop> {
         let op = self.op(pc)?;
-        let stop = |reason| Stop { pc, reason };
+        let stop = |reason| Stop::new(pc, reason);
         let next = match op.falls_through() {
             true if pc + op.slots() >= function.end => return Err(stop(Reason::FallsOff)),
             true => Some(pc + op.slots()),
@@ -74,43 +138,26 @@ impl Graph {
         Ok([target, next])
     }
 
-    /// A topological order by depth-first search; an edge back into the current path is a loop.
-    fn order(&self, function: &Function) -> Result<Vec<usize>, Stop> {
-        #[derive(Clone, Copy, PartialEq)]
-        enum Mark {
-            New,
-            OnPath,
-            Done,
-        }
-        let mut marks = vec![Mark::New; function.end - function.start];
-        let mut order = Vec::with_capacity(marks.len());
-        let mut path = vec![(function.start, self.successors(function, function.start)?.into_iter())];
-        marks[0] = Mark::OnPath;
-        while let Some((pc, successors)) = path.last_mut() {
-            let pc = *pc;
-            match successors.next() {
-                Some(None) => {}
-                Some(Some(to)) => match marks[to - function.start] {
-                    Mark::New => {
-                        marks[to - function.start] = Mark::OnPath;
-                        path.push((to, self.successors(function, to)?.into_iter()));
-                    }
-                    Mark::OnPath => return Err(Stop { pc, reason: Reason::Loop }),
-                    Mark::Done => {}
-                },
-                None => {
-                    marks[pc - function.start] = Mark::Done;
-                    order.push(pc);
-                    path.pop();
-                }
+    /// Registers that are live before each slot, by iteration over the reversed order.
+    fn find_live(&mut self, function: &Function, order: &[usize]) {
+        /// Each pass settles one more level of nested loops.
+        const PASSES: usize = 16;
+        order.iter().for_each(|&pc| self.live[pc] = 0);
+        for _ in 0..PASSES {
+            let mut changed = false;
+            for &pc in order.iter().rev() {
+                let Some(op) = self.ops[pc] else { continue };
+                let successors = self.successors(function, pc).unwrap_or_default();
+                let after = successors.into_iter().flatten().fold(0, |live, to| live | self.live[to]);
+                let before = after & !clobbers(op) | reads(op) & ALL;
+                changed |= before != self.live[pc];
+                self.live[pc] = before;
+            }
+            if !changed {
+                return;
             }
         }
-        let unreached = |pc: &usize| self.ops[*pc].is_some() && marks[pc - function.start] == Mark::New;
-        if let Some(pc) = (function.start..function.end).find(unreached) {
-            return Err(Stop { pc, reason: Reason::Unreachable });
-        }
-        order.reverse();
-        Ok(order)
+        order.iter().for_each(|&pc| self.live[pc] = ALL);
     }
 
     /// The function that a call leads to.
@@ -119,14 +166,14 @@ impl Graph {
         program.functions.binary_search_by_key(&target, |function| function.start).ok()
     }
 
-    /// Calls lead to functions, do not recur, and do not nest too deep.
+    /// Calls lead to functions, do not recur, and do not nest too deep. Who takes a function's address may call it.
     fn check_calls(&self, program: &ProgramText) -> Result<(), Stop> {
         let mut calls = vec![Vec::new(); program.functions.len()];
         for (index, function) in program.functions.iter().enumerate() {
             for pc in function.start..function.end {
-                if let Some(Op::Local { off }) = self.ops[pc] {
-                    let stop = Stop { pc, reason: Reason::CallTarget };
-                    calls[index].push((pc, Graph::callee(program, pc, off).ok_or(stop)?));
+                if let Some(Op::Local { off } | Op::Function { off, .. }) = self.ops[pc] {
+                    let callee = Graph::callee(program, pc, off);
+                    calls[index].push((pc, callee.ok_or_else(|| Stop::new(pc, Reason::CallTarget))?));
                 }
             }
         }
@@ -144,9 +191,41 @@ impl Graph {
                 let recursive = recursion(&calls);
                 let pc = recursive.or_else(|| calls[0].first().map(|&(pc, _)| pc)).unwrap_or(0);
                 let reason = if recursive.is_some() { Reason::Recursion } else { Reason::TooDeep };
-                Err(Stop { pc, reason })
+                Err(Stop::new(pc, reason))
             }
         }
+    }
+}
+
+/// Registers that an instruction reads, as a bit set.
+pub fn reads(op: Op) -> u16 {
+    let bit = |operand: Operand| if let Operand::Reg(reg) = operand { 1 << reg } else { 0 };
+    match op {
+        Op::Alu { op: Alu::Mov, src, .. } => bit(src),
+        Op::Alu { dst, src, .. } | Op::Branch { dst, src, .. } => 1 << dst | bit(src),
+        Op::MovSx { src, .. } => 1 << src,
+        Op::Neg { dst, .. } | Op::Order { dst, .. } => 1 << dst,
+        Op::Load { base, .. } => 1 << base,
+        Op::Store { base, src, .. } => 1 << base | bit(src),
+        Op::Atomic { op, base, src, .. } => 1 << base | 1 << src | u16::from(op == Atomic::CmpXchg),
+        Op::Helper { id } => match helpers::find(id) {
+            Some(helper) => {
+                let taken = helper.args.iter().enumerate().filter(|(_, kind)| **kind != helpers::ArgKind::None);
+                taken.fold(0, |set, (place, _)| set | 2 << place)
+            }
+            None => 0x3e,
+        },
+        Op::Local { .. } => 0x3e,
+        Op::Exit => 1,
+        Op::Const { .. } | Op::Address { .. } | Op::Map { .. } | Op::Function { .. } | Op::Goto { .. } => 0,
+    }
+}
+
+/// Registers whose old values are gone after an instruction.
+fn clobbers(op: Op) -> u16 {
+    match op {
+        Op::Helper { .. } | Op::Local { .. } => 0x3f,
+        op => op.written().filter(|reg| *reg != R10).map_or(0, |reg| 1 << reg),
     }
 }
 

@@ -1,33 +1,49 @@
 //! Decides whether a program may run. One door: [`verify`]; only it makes a [`Verified`], and nothing else is compiled.
 //!
-//! A program that passes reads and writes nothing but its context's fields, its own stack and its object's global variables;
-//! reads nothing that was not set; gives away no address; calls only the helpers its hook grants; and ends, within the
-//! hook's ceiling of instructions.
+//! A program that passes reads and writes nothing but what it was given - its context's fields, its own stack, values of its
+//! maps, records it reserved -, within their bounds; reads nothing that was not set; gives away no address; calls only the
+//! helpers its hook grants, with what they take; releases what it acquires; and ends, at a cost within the hook's ceiling.
+//!
+//! Every way through the program is explored, with what is known of each value on that way; what was explored from a state that
+//! covers the present one need not be explored again.
 //!
 //! ```text
-//! graph   decodes every slot; jumps, calls, no loops, no recursion, nothing unreachable
-//! flow    walks each function once, in an order in which every instruction comes after all that lead to it, with what is
-//!         known of registers and stack; where ways meet, only what holds on all of them is kept; calls are walked into
+//! graph     decodes every slot: jumps, calls, loops, nothing unreachable
+//! domain    numbers: known bits, and ranges at 64 and 32 bits
+//! value     what a register holds     stack   512 bytes in cells     state   all that is known before an instruction
+//! walk      the ways, depth first; what ends where, and what it costs
+//! step      instructions   access   loads and stores   call   functions, helpers, callbacks
+//! need      what the rest of a way depends on, found backward     cover   whether one state covers another
+//! attempt   proves a loop for any number of rounds at once
+//! rules     what a hook grants     rejection   why not, and what to do     record   the annotated log
 //! ```
-//!
-//! # This is the first version
-//!
-//! It is sound and small, and refuses more than it must. Not accepted yet: loops; offsets that are not constants (also where
-//! a mask or a comparison bounds them); pointers in global variables; comparisons of pointers other than with 0; facts that
-//! hold on one way only (a register set in one branch and used in another with the same condition); maps, callbacks and tail
-//! calls.
 
-mod flow;
+mod access;
+mod attempt;
+mod call;
+mod cover;
+mod domain;
+mod explain;
 mod graph;
+mod judge;
+mod need;
+mod record;
 mod rejection;
 mod rules;
+mod specialise;
+mod stack;
+mod state;
+mod step;
 #[cfg(test)]
 mod tests;
+mod value;
+mod walk;
 
-pub use flow::{Assumption, Specialised, specialise};
 pub use graph::Graph;
-pub use rejection::{Reason, Rejection};
+pub use judge::{Accepted, Profile, Verdict, judge};
+pub use rejection::{Branch, LoopCost, Place, Reason, Rejection};
 pub use rules::Field;
+pub use specialise::{Assumption, Specialised, specialise};
 
 use std::sync::Arc;
 
@@ -35,13 +51,16 @@ use crate::{
     hook::Hook,
     object::{Object, ProgramText},
 };
+use record::Recorder;
+use rules::{Rules, rules};
+use walk::{Options, Walk};
 
 /// Bytes of stack that each function has.
 pub const STACK: u32 = 512;
 /// Functions that may be active at once.
 pub const MAX_FRAMES: usize = 8;
-/// Steps that checking may take: a program is walked anew for each call of a function.
-const MAX_STEPS: u64 = 1_000_000;
+/// Instructions that checking may visit.
+pub const MAX_VISITED: u64 = 1_000_000;
 
 /// A program that may be compiled and run. Only [`verify`] makes one.
 #[derive(Debug)]
@@ -56,10 +75,10 @@ pub struct Verified {
 /// What was found out about a program, as the code generator needs it.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// Instructions of the longest way, helpers included.
+    /// The most that one call can cost: instructions, and what helpers count.
     pub worst_cost: u64,
-    /// Steps that the check took.
-    pub steps: u64,
+    /// Instructions that the check visited.
+    pub visited: u64,
     /// By function: bytes of stack used.
     pub stack: Vec<u32>,
     /// By slot of the first function: the context's offset that a load reads.
@@ -96,12 +115,24 @@ impl Verified {
 
 /// Checks one program of an object against the rules of a hook.
 pub fn verify(object: &Arc<Object>, index: usize, hook: Hook) -> Result<Verified, Box<Rejection>> {
-    let program = &object.programs[index];
-    let refuse = |stop: rejection::Stop, graph: Option<&Graph>| {
-        let disassembly = graph.and_then(|graph| graph.op(stop.pc).ok()).map(|op| op.to_string());
-        Box::new(stop.into_rejection(program, hook, disassembly))
-    };
-    let graph = Graph::build(program).map_err(|stop| refuse(stop, None))?;
-    let facts = flow::check(program, &graph, &object.regions, hook).map_err(|stop| refuse(stop, Some(&graph)))?;
+    let (graph, facts) = check(object, index, &rules(hook), Options::default(), &mut Recorder::default())?;
     Ok(Verified { object: object.clone(), index, hook, graph, facts })
+}
+
+/// Checks a program by any rules.
+fn check(
+    object: &Object,
+    index: usize,
+    rules: &Rules,
+    options: Options,
+    recorder: &mut Recorder,
+) -> Result<(Graph, Facts), Box<Rejection>> {
+    let program = &object.programs[index];
+    let graph = Graph::build(program).map_err(|stop| explain::plain(program, rules, None, stop))?;
+    let mut walk = Walk::new(program, &graph, object, rules, options, recorder);
+    if let Err(stop) = walk.run() {
+        return Err(explain::rejection(&walk, stop));
+    }
+    let facts = walk.into_facts();
+    Ok((graph, facts))
 }

@@ -1,4 +1,4 @@
-//! What each hook grants: the fields of its context, and the ceiling on what one call may cost.
+//! What each hook grants: the fields of its context, its helpers, and the ceiling on what one call may cost.
 //!
 //! Offsets and sizes come from hook-shim's header through bindgen, so they cannot drift.
 
@@ -9,14 +9,27 @@ use std::{
 
 use duckbpf_abi as abi;
 
+use super::Reason;
 use crate::hook::Hook;
 
-/// A field of a context. All are read-only.
+/// A field of a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     pub name: &'static str,
     pub offset: u32,
     pub size: u32,
+    pub content: Content,
+    pub writable: bool,
+}
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    Number,
+    /// A pointer to the buffer's first byte.
+    Buffer,
+    /// A pointer behind its last.
+    BufferEnd,
 }
 
 impl fmt::Display for Field {
@@ -25,15 +38,54 @@ impl fmt::Display for Field {
     }
 }
 
-/// What a program on a hook may do.
+/// What a program may do.
 #[derive(Debug)]
 pub struct Rules {
+    /// The hook's name, or the profile's.
+    pub name: &'static str,
+    /// None: no hook; the program is only judged.
+    pub hook: Option<Hook>,
     pub context: &'static str,
     pub fields: &'static [Field],
+    /// Bytes of a context that is nothing but numbers, and of which any may be read.
+    pub plain_bytes: u32,
     /// Instructions, helpers included, that one call may cost.
     pub ceiling: u64,
     /// The result depends on the context alone: no variables that can change.
     pub pure: bool,
+    /// Pointers into the same object may be compared and subtracted.
+    pub relates_pointers: bool,
+    pub writable_buffers: bool,
+    /// Rounds of callbacks and what helpers do count against the ceiling.
+    pub counts_callbacks: bool,
+    /// What the result must be in.
+    pub returns: Option<(u64, u64)>,
+}
+
+impl Rules {
+    /// What so many bytes of the context hold. Parts of a number may be read, if they are aligned.
+    pub fn context_at(&self, offset: i64, bytes: i64, write: bool) -> Result<Content, Reason> {
+        let is_inside = |field: &&Field| {
+            let (start, end) = (i64::from(field.offset), i64::from(field.offset + field.size));
+            start <= offset && offset + bytes <= end && (offset - start) % bytes.max(1) == 0
+        };
+        let field = self.fields.iter().find(is_inside);
+        if field.is_none() && offset >= 0 && offset + bytes <= i64::from(self.plain_bytes) && offset % bytes.max(1) == 0
+        {
+            return if write { Err(Reason::ContextWrite) } else { Ok(Content::Number) };
+        }
+        // Pointers are read whole.
+        let field = field.filter(|field| field.content == Content::Number || i64::from(field.size) == bytes);
+        match field {
+            Some(field) if write && !(field.writable && field.content == Content::Number) => Err(Reason::ContextWrite),
+            Some(field) => Ok(field.content),
+            None => {
+                let before = self.fields.iter().rev().find(|field| i64::from(field.offset) <= offset);
+                let nearest = before.or(self.fields.first());
+                Err(Reason::ContextField { context: self.context, offset, size: bytes as u32, nearest })
+            }
+        }
+    }
 }
 
 /// Fields of a context, those of its origin first.
@@ -54,7 +106,13 @@ macro_rules! fields {
 macro_rules! field {
     ($context:ty, $field:ident: $ty:ty) => {{
         const _: fn(&$context) -> $ty = |context| context.$field;
-        Field { name: stringify!($field), offset: offset_of!($context, $field) as u32, size: size_of::<$ty>() as u32 }
+        Field {
+            name: stringify!($field),
+            offset: offset_of!($context, $field) as u32,
+            size: size_of::<$ty>() as u32,
+            content: Content::Number,
+            writable: false,
+        }
     }};
 }
 
@@ -66,20 +124,24 @@ macro_rules! origin_field {
             name: concat!("origin.", stringify!($field)),
             offset: offset_of!(abi::duckbpf_origin, $field) as u32,
             size: size_of::<$ty>() as u32,
+            content: Content::Number,
+            writable: false,
         }
     }};
 }
 
 macro_rules! rules {
-    ($context:ident, $ceiling:expr, $pure:expr, $($fields:tt)+) => {{
-        static RULES: Rules = Rules {
-            context: stringify!($context),
+    ($hook:ident, $context:ident, $ceiling:expr, $($fields:tt)+) => {
+        Rules {
+            name: Hook::$hook.name(),
+            hook: Some(Hook::$hook),
+            context: concat!("struct ", stringify!($context)),
             fields: fields!(abi::$context, $($fields)+),
             ceiling: $ceiling,
-            pure: $pure,
-        };
-        &RULES
-    }};
+            pure: matches!(Hook::$hook, Hook::Hash),
+            ..OF_A_HOOK
+        }
+    };
 }
 
 /// For one key.
@@ -87,38 +149,77 @@ const CEILING_HASH: u64 = 64;
 /// While the engine holds a block's lock.
 const CEILING_UNDER_LOCK: u64 = 4096;
 const CEILING: u64 = 65_536;
+/// As many instructions as the kernel visits.
+const CEILING_GENERIC: u64 = 1_000_000;
+
+const OF_A_HOOK: Rules = Rules {
+    name: "",
+    hook: None,
+    context: "",
+    fields: &[],
+    plain_bytes: 0,
+    ceiling: CEILING,
+    pure: false,
+    relates_pointers: true,
+    writable_buffers: false,
+    counts_callbacks: true,
+    returns: None,
+};
 
 /// The rules of a hook.
-pub fn rules(hook: Hook) -> &'static Rules {
+pub fn rules(hook: Hook) -> Rules {
     match hook {
-        Hook::Hash => rules!(duckbpf_hash_ctx, CEILING_HASH, true, lo: u64, hi: u64, whole: u64, len: u32, type_: u32),
+        Hook::Hash => rules!(Hash, duckbpf_hash_ctx, CEILING_HASH, lo: u64, hi: u64, whole: u64, len: u32, type_: u32),
         Hook::ScheduleTask => rules!(
-            duckbpf_schedule_task_ctx, CEILING, false, origin,
+            ScheduleTask, duckbpf_schedule_task_ctx, CEILING, origin,
             n_tasks: u64, queue_length: u64, active_queries: u64, pool: u32
         ),
         Hook::ExecuteForever => rules!(
-            duckbpf_execute_forever_ctx, CEILING, false, origin,
+            ExecuteForever, duckbpf_execute_forever_ctx, CEILING, origin,
             queue_length_regular: u64, queue_length_async: u64, active_queries: u64, flush_threshold: u64,
             decay_delay: i64, pool: u32, site: u32, flush_supported: u32, partial: u32
         ),
         Hook::Load => rules!(
-            duckbpf_load_ctx, CEILING_UNDER_LOCK, false, origin,
+            Load, duckbpf_load_ctx, CEILING_UNDER_LOCK, origin,
             block_id: i64, file_id: u64, size: u64, used_memory: u64, max_memory: u64,
             tag: u32, buffer_type: u32, hit: u32, hint: u32
         ),
         Hook::UpdateUsedMemory => rules!(
-            duckbpf_update_used_memory_ctx, CEILING_UNDER_LOCK, false, origin,
+            UpdateUsedMemory, duckbpf_update_used_memory_ctx, CEILING_UNDER_LOCK, origin,
             delta: i64, used_memory: u64, max_memory: u64, tag: u32
         ),
         Hook::AllocateNewBlock => rules!(
-            duckbpf_allocate_new_block_ctx, CEILING, false, origin,
+            AllocateNewBlock, duckbpf_allocate_new_block_ctx, CEILING, origin,
             min_size: u64, initial_capacity: u64, previous_capacity: u64, total_allocated: u64, max_capacity: u64
         ),
         Hook::Unpin => rules!(
-            duckbpf_unpin_ctx, CEILING_UNDER_LOCK, false, origin,
+            Unpin, duckbpf_unpin_ctx, CEILING_UNDER_LOCK, origin,
             block_id: i64, file_id: u64, size: u64, used_memory: u64, max_memory: u64,
             tag: u32, buffer_type: u32, readers: i32, hint: u32, destroy_upon: u32, persistent: u32
         ),
+    }
+}
+
+/// The rules for programs that were written for something else, by the kind of their section: what the kernel asks of a loader
+/// that may use loops, functions and variable offsets but must not leak pointers or read what was not written. A context is
+/// plain bytes; its size is that of the kernel's where the section says which it is.
+pub fn generic(section: &str) -> Rules {
+    let kind = section.trim_start_matches('?').split('/').next().unwrap_or_default();
+    let plain_bytes = match kind {
+        "xdp" | "xdp.frags" => 24,
+        "tc" | "tcx" | "classifier" | "action" | "socket" | "cgroup_skb" | "sk_skb" => 192,
+        "raw_tp" | "raw_tracepoint" | "raw_tp.w" | "raw_tracepoint.w" | "fentry" | "fexit" | "tp_btf" => 96,
+        "kprobe" | "kretprobe" | "uprobe" | "uretprobe" => 168,
+        _ => 4096,
+    };
+    Rules {
+        name: "generic",
+        context: "the context",
+        plain_bytes,
+        ceiling: CEILING_GENERIC,
+        relates_pointers: false,
+        counts_callbacks: false,
+        ..OF_A_HOOK
     }
 }
 

@@ -17,7 +17,7 @@ fn regions() -> Vec<Region> {
     ]
 }
 
-fn functions(hook: Hook, functions: &[&[Insn]]) -> Result<u64, (usize, Reason)> {
+fn functions(hook: Hook, functions: &[&[Insn]]) -> Result<u64, (usize, &'static str)> {
     let insns = functions.concat();
     let mut end = 0;
     let ends: Vec<usize> = functions[..functions.len() - 1]
@@ -29,11 +29,16 @@ fn functions(hook: Hook, functions: &[&[Insn]]) -> Result<u64, (usize, Reason)> 
         .collect();
     match verify(&object(hook, insns, &ends, regions())) {
         Ok(verified) => Ok(verified.facts().worst_cost),
-        Err(rejection) => Err((rejection.instruction, rejection.reason)),
+        Err(rejection) => Err((rejection.instruction, rejection.id())),
     }
 }
 
-fn check(hook: Hook, insns: &[Insn]) -> Result<u64, (usize, Reason)> {
+/// Why a program of one function is refused.
+fn reason(insns: &[Insn]) -> Reason {
+    verify(&object(LOAD, insns.to_vec(), &[], regions())).expect_err("accepted").reason
+}
+
+fn check(hook: Hook, insns: &[Insn]) -> Result<u64, (usize, &'static str)> {
     functions(hook, &[insns])
 }
 
@@ -43,7 +48,7 @@ fn accepted(insns: &[Insn]) -> u64 {
 }
 
 #[track_caller]
-fn refused(insns: &[Insn], at: usize) -> Reason {
+fn refused(insns: &[Insn], at: usize) -> &'static str {
     let (found, reason) = check(LOAD, insns).expect_err("accepted");
     assert_eq!(found, at, "{reason}");
     reason
@@ -70,23 +75,24 @@ const TAG: i16 = 72;
 #[test]
 fn shapes() {
     assert_eq!(accepted(&[ZERO, EXIT]), 2);
-    assert_eq!(refused(&[ZERO], 0), Reason::FallsOff);
-    assert_eq!(refused(&[ZERO, if_eq(0, 0, 0)], 1), Reason::FallsOff);
-    assert_eq!(refused(&[ZERO, goto(-2)], 1), Reason::Loop);
-    assert_eq!(refused(&[ZERO, goto(-1), EXIT], 1), Reason::Loop);
-    assert_eq!(refused(&[ZERO, if_eq(0, 0, -2), EXIT], 1), Reason::Loop);
-    assert_eq!(refused(&[ZERO, goto(1), ZERO, EXIT], 2), Reason::Unreachable);
-    assert_eq!(refused(&[ZERO, if_eq(0, 0, 1), EXIT], 1), Reason::JumpOutside);
-    assert_eq!(refused(&[ZERO, if_eq(0, 0, -3), EXIT], 1), Reason::JumpOutside);
-    assert_eq!(refused(&[&[ZERO, if_eq(0, 0, 1)], &lddw(0, 1)[..], &[EXIT]].concat(), 1), Reason::JumpIntoConstant);
-    assert_eq!(refused(&[], 0), Reason::Empty);
+    assert_eq!(refused(&[ZERO], 0), "no-exit");
+    assert_eq!(refused(&[ZERO, if_eq(0, 0, 0)], 1), "no-exit");
+    assert_eq!(refused(&[ZERO, goto(-2)], 0), "infinite-loop");
+    assert_eq!(refused(&[ZERO, goto(-1)], 1), "infinite-loop");
+    assert_eq!(refused(&[ZERO, goto(-1), EXIT], 2), "unreachable-code");
+    assert_eq!(refused(&[ZERO, if_eq(0, 0, -2), EXIT], 0), "infinite-loop");
+    assert_eq!(refused(&[ZERO, goto(1), ZERO, EXIT], 2), "unreachable-code");
+    assert_eq!(refused(&[ZERO, if_eq(0, 0, 1), EXIT], 1), "jump-outside");
+    assert_eq!(refused(&[ZERO, if_eq(0, 0, -3), EXIT], 1), "jump-outside");
+    assert_eq!(refused(&[&[ZERO, if_eq(0, 0, 1)], &lddw(0, 1)[..], &[EXIT]].concat(), 1), "jump-into-constant");
+    assert_eq!(refused(&[], 0), "empty-program");
     // Backward, but no loop: clang lays blocks out like this.
     accepted(&[ZERO, if_eq(0, 0, 2), ZERO, EXIT, if_eq(0, 1, -3), EXIT]);
 }
 
 #[test]
 fn reserved_fields_and_unknown_instructions() {
-    let decode = |insns: &[Insn]| match refused(insns, 0) {
+    let decode = |insns: &[Insn]| match reason(insns) {
         Reason::Decode(error) => error,
         other => panic!("{other}"),
     };
@@ -109,18 +115,18 @@ fn reserved_fields_and_unknown_instructions() {
 
 #[test]
 fn registers_are_set_before_they_are_read() {
-    assert_eq!(refused(&[EXIT], 0), Reason::Uninitialised(0));
-    assert_eq!(refused(&[mov(0, 2), EXIT], 0), Reason::Uninitialised(2));
-    assert_eq!(refused(&[ZERO, insn(0x0f, 0, 6, 0, 0), EXIT], 1), Reason::Uninitialised(6));
-    assert_eq!(refused(&[helper(5), mov(0, 1), EXIT], 1), Reason::Uninitialised(1), "calls clobber r1 to r5");
+    assert_eq!(refused(&[EXIT], 0), "uninitialised-register");
+    assert_eq!(refused(&[mov(0, 2), EXIT], 0), "uninitialised-register");
+    assert_eq!(refused(&[ZERO, insn(0x0f, 0, 6, 0, 0), EXIT], 1), "uninitialised-register");
+    assert_eq!(refused(&[helper(5), mov(0, 1), EXIT], 1), "uninitialised-register", "calls clobber r1 to r5");
     // Set on one way only.
     let one_way = [load(2, 1, SIZE), if_eq(2, 0, 1), mov_imm(3, 1), mov(0, 3), EXIT];
-    assert_eq!(refused(&one_way, 3), Reason::Uninitialised(3));
+    assert_eq!(refused(&one_way, 3), "uninitialised-register");
     let both_ways = [load(2, 1, SIZE), mov_imm(3, 7), if_eq(2, 0, 1), mov_imm(3, 1), mov(0, 3), EXIT];
     accepted(&both_ways);
     // A number on one way and a pointer on the other.
     let mixed = [load(2, 1, SIZE), mov(3, 1), if_eq(2, 0, 1), mov_imm(3, 1), mov(0, 3), EXIT];
-    assert_eq!(refused(&mixed, 4), Reason::Uninitialised(3));
+    assert_eq!(refused(&mixed, 5), "pointer-leak");
 }
 
 #[test]
@@ -130,8 +136,11 @@ fn the_context_is_read_by_fields() {
     accepted(&[insn(0x71, 0, 1, SIZE + 3, 0), EXIT]);
     accepted(&[mov(6, 1), add_imm(6, 40), load(0, 6, SIZE - 40), EXIT]);
     accepted(&[mov(6, 1), insn(0x17, 6, 0, 0, 8), load(0, 6, SIZE + 8), EXIT]);
-    let field = |insns: &[Insn], at| match refused(insns, at) {
-        Reason::ContextField { offset, size, nearest, .. } => (offset, size, nearest.name),
+    let field = |insns: &[Insn], at| match reason(insns) {
+        Reason::ContextField { offset, size, nearest, .. } => {
+            assert_eq!(refused(insns, at), "context-field");
+            (offset, size, nearest.expect("hooks have fields").name)
+        }
         other => panic!("{other}"),
     };
     assert_eq!(field(&[load(0, 1, TAG), EXIT], 0), (72, 8, "tag"), "two fields at once");
@@ -139,27 +148,27 @@ fn the_context_is_read_by_fields() {
     assert_eq!(field(&[load(0, 1, 88), EXIT], 0), (88, 8, "hint"), "behind the end");
     assert_eq!(field(&[load(0, 1, -8), EXIT], 0), (-8, 8, "origin.database_id"), "before the beginning");
     assert_eq!(field(&[insn(0x61, 0, 1, SIZE + 2, 0), EXIT], 0), (50, 4, "size"), "misaligned");
-    assert_eq!(refused(&[insn(0x7a, 1, 0, SIZE, 1), ZERO, EXIT], 0), Reason::ContextWrite);
-    assert_eq!(refused(&[mov_imm(2, 1), insn(0xdb, 1, 2, SIZE, 0), ZERO, EXIT], 1), Reason::ContextWrite);
-    assert_eq!(refused(&[load(2, 1, SIZE), load(0, 2, 0), EXIT], 1), Reason::NotAPointer(2));
+    assert_eq!(refused(&[insn(0x7a, 1, 0, SIZE, 1), ZERO, EXIT], 0), "context-write");
+    assert_eq!(refused(&[mov_imm(2, 1), insn(0xdb, 1, 2, SIZE, 0), ZERO, EXIT], 1), "context-write");
+    assert_eq!(refused(&[load(2, 1, SIZE), load(0, 2, 0), EXIT], 1), "not-a-pointer");
 }
 
 #[test]
 fn the_stack_has_512_bytes_that_are_written_before_they_are_read() {
     accepted(&[mov_imm(2, 1), store(10, -512, 2), load(0, 10, -512), EXIT]);
     let below = [mov_imm(2, 1), store(10, -520, 2), ZERO, EXIT];
-    assert_eq!(refused(&below, 1), Reason::StackBounds { offset: -520, size: 8 });
+    assert_eq!(refused(&below, 1), "stack-bounds");
     let above = [mov_imm(2, 1), store(10, 0, 2), ZERO, EXIT];
-    assert_eq!(refused(&above, 1), Reason::StackBounds { offset: 0, size: 8 });
+    assert_eq!(refused(&above, 1), "stack-bounds");
     let straddling = [mov_imm(2, 1), store(10, -4, 2), ZERO, EXIT];
-    assert_eq!(refused(&straddling, 1), Reason::StackBounds { offset: -4, size: 8 });
-    assert_eq!(refused(&[load(0, 10, -8), EXIT], 0), Reason::StackUninitialised { offset: -8 });
+    assert_eq!(refused(&straddling, 1), "stack-bounds");
+    assert_eq!(refused(&[load(0, 10, -8), EXIT], 0), "stack-uninitialised");
     let half = [mov_imm(2, 1), insn(0x63, 10, 2, -8, 0), load(0, 10, -8), EXIT];
-    assert_eq!(refused(&half, 2), Reason::StackUninitialised { offset: -4 });
+    assert_eq!(refused(&half, 2), "stack-uninitialised");
     let halves = [mov_imm(2, 1), insn(0x63, 10, 2, -8, 0), insn(0x63, 10, 2, -4, 0), load(0, 10, -8), EXIT];
     accepted(&halves);
     let one_way = [load(2, 1, SIZE), if_eq(2, 0, 1), store(10, -8, 2), load(0, 10, -8), EXIT];
-    assert_eq!(refused(&one_way, 3), Reason::StackUninitialised { offset: -8 });
+    assert_eq!(refused(&one_way, 3), "stack-uninitialised");
     assert_eq!(STACK, 512);
 }
 
@@ -167,14 +176,14 @@ fn the_stack_has_512_bytes_that_are_written_before_they_are_read() {
 fn pointers_come_back_from_the_stack_whole() {
     accepted(&[store(10, -8, 1), load(2, 10, -8), load(0, 2, SIZE), EXIT]);
     let part = [store(10, -8, 1), insn(0x61, 0, 10, -8, 0), EXIT];
-    assert_eq!(refused(&part, 1), Reason::StackPointerPart { offset: -8 });
+    assert_eq!(refused(&part, 1), "stack-pointer-part");
     let returned = [store(10, -8, 1), load(0, 10, -8), EXIT];
-    assert_eq!(refused(&returned, 2), Reason::PointerLeak(0));
+    assert_eq!(refused(&returned, 2), "pointer-leak");
     let torn = [store(10, -8, 1), insn(0x72, 10, 0, -8, 0), load(0, 10, -8), EXIT];
-    assert_eq!(refused(&torn, 2), Reason::StackUninitialised { offset: -7 });
-    assert_eq!(refused(&[insn(0x63, 10, 1, -8, 0), ZERO, EXIT], 0), Reason::PointerLeak(1));
+    assert_eq!(refused(&torn, 1), "stack-pointer-corrupted");
+    assert_eq!(refused(&[insn(0x63, 10, 1, -8, 0), ZERO, EXIT], 0), "pointer-leak");
     let counted = [store(10, -8, 1), mov_imm(2, 1), insn(0xdb, 10, 2, -8, 1), mov(0, 2), EXIT];
-    assert_eq!(refused(&counted, 2), Reason::StackPointerPart { offset: -8 });
+    assert_eq!(refused(&counted, 2), "stack-pointer-part");
 }
 
 #[test]
@@ -182,32 +191,31 @@ fn global_variables_have_bounds_and_rights() {
     let at = |region, offset, access: &[Insn]| [&address(2, region, offset)[..], access, &[ZERO, EXIT]].concat();
     accepted(&at(0, 0, &[load(0, 2, 8)]));
     accepted(&at(1, 8, &[insn(0x7a, 2, 0, 8, 5), mov_imm(3, 1), insn(0xdb, 2, 3, -8, 1)]));
-    let bounds = |region: &str, offset, bytes| Reason::RegionBounds { region: region.into(), offset, size: 8, bytes };
-    assert_eq!(refused(&at(0, 0, &[load(0, 2, 9)]), 2), bounds(".rodata", 9, 16));
-    assert_eq!(refused(&at(1, 24, &[load(0, 2, 0)]), 2), bounds(".bss", 24, 24));
-    assert_eq!(refused(&at(1, 0, &[load(0, 2, -1)]), 2), bounds(".bss", -1, 24));
-    assert_eq!(refused(&at(0, 0, &[insn(0x7a, 2, 0, 0, 1)]), 2), Reason::RegionReadOnly(".rodata".into()));
-    assert_eq!(refused(&at(1, 0, &[store(2, 0, 1)]), 2), Reason::PointerLeak(1));
+    assert_eq!(refused(&at(0, 0, &[load(0, 2, 9)]), 2), "out-of-bounds");
+    assert_eq!(refused(&at(1, 24, &[load(0, 2, 0)]), 2), "out-of-bounds");
+    assert_eq!(refused(&at(1, 0, &[load(0, 2, -1)]), 2), "out-of-bounds");
+    assert_eq!(refused(&at(0, 0, &[insn(0x7a, 2, 0, 0, 1)]), 2), "read-only");
+    assert_eq!(refused(&at(1, 0, &[store(2, 0, 1)]), 2), "pointer-leak");
     let misaligned = at(1, 4, &[mov_imm(3, 1), insn(0xdb, 2, 3, 0, 0)]);
-    assert_eq!(refused(&misaligned, 3), Reason::Misaligned(8));
+    assert_eq!(refused(&misaligned, 3), "misaligned");
 }
 
 #[test]
 fn addresses_stay_inside() {
-    assert_eq!(refused(&[mov(0, 1), EXIT], 1), Reason::PointerLeak(0));
-    assert_eq!(refused(&[mov(0, 10), EXIT], 1), Reason::PointerLeak(0));
-    assert_eq!(refused(&[ZERO, insn(0x1f, 1, 10, 0, 0), EXIT], 1), Reason::PointerArithmetic);
-    assert_eq!(refused(&[ZERO, insn(0x04, 1, 0, 0, 1), EXIT], 1), Reason::PointerArithmetic, "32 bits of an address");
-    assert_eq!(refused(&[ZERO, insn(0xbc, 2, 1, 0, 0), EXIT], 1), Reason::PointerArithmetic);
-    assert_eq!(refused(&[ZERO, insn(0x87, 1, 0, 0, 0), EXIT], 1), Reason::PointerLeak(1));
-    assert_eq!(refused(&[ZERO, insn(0xbf, 2, 1, 8, 0), EXIT], 1), Reason::PointerLeak(1));
-    assert_eq!(refused(&[ZERO, insn(0x2d, 1, 10, 0, 0), EXIT], 1), Reason::PointerComparison);
-    assert_eq!(refused(&[ZERO, if_eq(1, 5, 0), EXIT], 1), Reason::PointerComparison);
+    assert_eq!(refused(&[mov(0, 1), EXIT], 1), "pointer-leak");
+    assert_eq!(refused(&[mov(0, 10), EXIT], 1), "pointer-leak");
+    assert_eq!(refused(&[ZERO, insn(0x1f, 1, 10, 0, 0), EXIT], 1), "pointer-arithmetic");
+    assert_eq!(refused(&[ZERO, insn(0x04, 1, 0, 0, 1), EXIT], 1), "pointer-arithmetic", "32 bits of an address");
+    assert_eq!(refused(&[ZERO, insn(0xbc, 2, 1, 0, 0), EXIT], 1), "pointer-leak");
+    assert_eq!(refused(&[ZERO, insn(0x87, 1, 0, 0, 0), EXIT], 1), "pointer-leak");
+    assert_eq!(refused(&[ZERO, insn(0xbf, 2, 1, 8, 0), EXIT], 1), "pointer-leak");
+    assert_eq!(refused(&[ZERO, insn(0x2d, 1, 10, 0, 0), EXIT], 1), "pointer-comparison");
+    assert_eq!(refused(&[ZERO, if_eq(1, 5, 0), EXIT], 1), "pointer-comparison");
     accepted(&[ZERO, if_eq(1, 0, 0), EXIT]);
     let unknown = [load(2, 1, SIZE), insn(0x0f, 2, 1, 0, 0), load(0, 2, 0), EXIT];
-    assert_eq!(refused(&unknown, 1), Reason::PointerArithmetic, "an offset that is not known");
+    assert_eq!(refused(&unknown, 1), "pointer-offset", "an offset that is not known");
     let far = [mov(2, 1), add_imm(2, i32::MAX), load(0, 2, 0), EXIT];
-    assert_eq!(refused(&far, 1), Reason::PointerArithmetic);
+    assert_eq!(refused(&far, 1), "pointer-offset");
     let known = [mov_imm(2, SIZE.into()), insn(0x0f, 2, 1, 0, 0), load(0, 2, 0), EXIT];
     accepted(&known);
 }
@@ -215,13 +223,13 @@ fn addresses_stay_inside() {
 #[test]
 fn hooks_grant_helpers_and_cost() {
     accepted(&[helper(5), EXIT]);
-    assert_eq!(refused(&[helper(999), EXIT], 0), Reason::UnknownHelper(999));
-    assert_eq!(check(Hook::Hash, &[helper(5), EXIT]), Err((0, Reason::ForbiddenHelper("ktime_get_ns"))));
+    assert_eq!(refused(&[helper(999), EXIT], 0), "unknown-helper");
+    assert_eq!(check(Hook::Hash, &[helper(5), EXIT]), Err((0, "forbidden-helper")));
     let long = |count: usize| [vec![ZERO; count - 1], vec![EXIT]].concat();
     assert_eq!(check(Hook::Hash, &long(64)), Ok(64));
-    assert_eq!(check(Hook::Hash, &long(65)), Err((0, Reason::TooCostly { cost: 65, ceiling: 64 })));
+    assert_eq!(check(Hook::Hash, &long(65)), Err((64, "too-costly")));
     assert_eq!(check(LOAD, &long(4096)), Ok(4096));
-    assert_eq!(check(LOAD, &long(4097)), Err((0, Reason::TooCostly { cost: 4097, ceiling: 4096 })));
+    assert_eq!(check(LOAD, &long(4097)), Err((4096, "too-costly")));
     assert_eq!(check(Hook::ScheduleTask, &long(65_536)), Ok(65_536));
     // The longest way counts, not the program's size.
     assert_eq!(accepted(&[load(0, 1, SIZE), if_eq(0, 0, 2), ZERO, ZERO, EXIT]), 5);
@@ -232,7 +240,7 @@ fn hooks_grant_helpers_and_cost() {
 fn a_hash_depends_on_its_key_alone() {
     let read = |region| [&address(2, region, 0)[..], &[load(0, 2, 0), EXIT]].concat();
     assert!(check(Hook::Hash, &read(0)).is_ok());
-    assert_eq!(check(Hook::Hash, &read(1)), Err((2, Reason::Impure(".bss".into()))));
+    assert_eq!(check(Hook::Hash, &read(1)), Err((2, "impure")));
     assert!(check(Hook::Hash, &[load(0, 1, 16), EXIT]).is_ok());
 }
 
@@ -242,26 +250,26 @@ fn functions_are_walked_into() {
     let f0 = [local(1), EXIT];
     assert_eq!(functions(LOAD, &[&f0, &[load(0, 1, SIZE), EXIT]]), Ok(4));
     let beyond = [load(0, 1, 96), EXIT];
-    assert!(matches!(functions(LOAD, &[&f0, &beyond]), Err((0, Reason::ContextField { offset: 96, .. }))));
+    assert!(matches!(functions(LOAD, &[&f0, &beyond]), Err((0, "context-field"))));
     // r6 to r9 belong to the caller, r1 to r5 are gone, the callee's own are not set.
     let kept = [mov_imm(6, 1), local(2), mov(0, 6), EXIT];
     assert!(functions(LOAD, &[&kept, &[ZERO, EXIT]]).is_ok());
-    assert_eq!(functions(LOAD, &[&[local(2), mov(0, 1), EXIT], &[ZERO, EXIT]]), Err((1, Reason::Uninitialised(1))));
-    assert_eq!(functions(LOAD, &[&kept, &[mov(0, 6), EXIT]]), Err((0, Reason::Uninitialised(6))));
+    assert_eq!(functions(LOAD, &[&[local(2), mov(0, 1), EXIT], &[ZERO, EXIT]]), Err((1, "uninitialised-register")));
+    assert_eq!(functions(LOAD, &[&kept, &[mov(0, 6), EXIT]]), Err((0, "uninitialised-register")));
     // A callee may write into its caller's stack, but not leave a pointer to its own there, or return one.
     let caller = [mov(1, 10), add_imm(1, -8), local(2), load(0, 10, -8), EXIT];
     assert!(functions(LOAD, &[&caller, &[mov_imm(2, 3), store(1, 0, 2), ZERO, EXIT]]).is_ok());
-    assert_eq!(functions(LOAD, &[&caller, &[ZERO, EXIT]]), Err((3, Reason::StackUninitialised { offset: -8 })));
-    assert_eq!(functions(LOAD, &[&caller, &[store(1, 0, 10), ZERO, EXIT]]), Err((0, Reason::StackEscape)));
-    assert_eq!(functions(LOAD, &[&[local(1), EXIT], &[mov(0, 10), EXIT]]), Err((1, Reason::StackEscape)));
-    assert_eq!(functions(LOAD, &[&[local(1), EXIT], &[mov(0, 1), EXIT]]), Err((1, Reason::PointerLeak(0))));
+    assert_eq!(functions(LOAD, &[&caller, &[ZERO, EXIT]]), Err((3, "stack-uninitialised")));
+    assert_eq!(functions(LOAD, &[&caller, &[store(1, 0, 10), ZERO, EXIT]]), Err((0, "stack-escape")));
+    assert_eq!(functions(LOAD, &[&[local(1), EXIT], &[mov(0, 10), EXIT]]), Err((1, "stack-escape")));
+    assert_eq!(functions(LOAD, &[&[local(1), EXIT], &[mov(0, 1), EXIT]]), Err((1, "pointer-leak")));
 }
 
 #[test]
 fn calls_have_a_depth() {
-    assert_eq!(functions(LOAD, &[&[local(-1), EXIT]]), Err((0, Reason::Recursion)));
-    assert_eq!(functions(LOAD, &[&[local(1), EXIT], &[local(-3), EXIT]]), Err((0, Reason::Recursion)));
-    assert_eq!(functions(LOAD, &[&[local(0), EXIT]]), Err((0, Reason::CallTarget)));
+    assert_eq!(functions(LOAD, &[&[local(-1), EXIT]]), Err((0, "recursion")));
+    assert_eq!(functions(LOAD, &[&[local(1), EXIT], &[local(-3), EXIT]]), Err((0, "recursion")));
+    assert_eq!(functions(LOAD, &[&[local(0), EXIT]]), Err((0, "call-target")));
     let chain = |length: usize| {
         let calls = vec![[local(1), EXIT]; length - 1];
         let mut all: Vec<&[Insn]> = calls.iter().map(|call| &call[..]).collect();
@@ -269,7 +277,7 @@ fn calls_have_a_depth() {
         functions(LOAD, &all)
     };
     assert_eq!(chain(8), Ok(16));
-    assert_eq!(chain(9), Err((0, Reason::TooDeep)));
+    assert_eq!(chain(9), Err((0, "call-depth")));
 }
 
 #[test]
@@ -284,7 +292,7 @@ fn checking_itself_is_bounded() {
     all.push(vec![ZERO, EXIT]);
     let all: Vec<&[Insn]> = all.iter().map(Vec::as_slice).collect();
     let start = std::time::Instant::now();
-    assert!(matches!(functions(Hook::ScheduleTask, &all), Err((_, Reason::TooComplex(_)))));
+    assert!(matches!(functions(Hook::ScheduleTask, &all), Err((_, "too-costly"))));
     assert!(start.elapsed() < std::time::Duration::from_secs(60));
     // A fan of branches, each with a state of its own.
     let mut fan = vec![load(2, 1, SIZE)];
@@ -296,7 +304,7 @@ fn checking_itself_is_bounded() {
     fan.truncate(32_000);
     fan.extend(vec![ZERO; WAYS]);
     fan.push(EXIT);
-    assert!(check(Hook::ScheduleTask, &fan).is_ok() || fan.len() > 65_536);
+    assert_eq!(check(Hook::ScheduleTask, &fan).err(), None);
 }
 
 #[test]
@@ -306,7 +314,7 @@ fn a_rejection_tells_where_and_why() {
     assert_eq!(
         text,
         "program test (hook load) is refused: 8 bytes at offset 96 are not a field of struct duckbpf_load_ctx; \
-         the nearest is hint, 4 bytes at offset 84\n  in f0(), instruction 1: r0 = *(u64 *)(r6 + 0x60)\n  \
-         hint: the fields are in duckbpf/hooks.h; reserved ones cannot be read"
+         the nearest is hint, 4 bytes at offset 84 [context-field]\n  in f0(), instruction 1: r0 = *(u64 *)(r6 + 0x60)\n  \
+         value set in f0(), instruction 0: r6 = r1\n  hint: the fields are in duckbpf/hooks.h; reserved ones cannot be read"
     );
 }

@@ -1,0 +1,67 @@
+//! Judges objects without a database: every program of a file, by its hook's rules or by the generic ones.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use super::{Facts, Rejection, check, record::Recorder, rules, walk::Options};
+use crate::object::{self, Object, ObjectError};
+
+/// By which rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Those of the hook that a program's section names.
+    Hooks,
+    /// Those of a kernel for programs written elsewhere: any section, a context of plain bytes. It is only for judging.
+    Generic,
+}
+
+/// What is said of one program.
+#[derive(Debug)]
+pub struct Verdict {
+    pub section: String,
+    pub function: String,
+    pub result: Result<Accepted, Box<Rejection>>,
+    /// Instructions visited.
+    pub visited: u64,
+    pub nanoseconds: u64,
+    /// The annotated walk, if it was asked for.
+    pub log: Option<String>,
+}
+
+/// What is known of an accepted program.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Instructions, helpers included, that one call can cost at most.
+    pub worst_cost: u64,
+    /// Bytes of stack, by function.
+    pub stack: Vec<u32>,
+}
+
+/// Reads a file and judges all its programs.
+pub fn judge(path: &Path, profile: Profile, log: bool) -> Result<Vec<Verdict>, ObjectError> {
+    let bytes = object::read(path)?;
+    let object = match profile {
+        Profile::Hooks => object::parse(&bytes)?,
+        Profile::Generic => object::parse_foreign(&bytes)?.0,
+    };
+    let object = Arc::new(object);
+    Ok((0..object.programs.len()).map(|index| judge_program(&object, index, profile, log)).collect())
+}
+
+fn judge_program(object: &Object, index: usize, profile: Profile, log: bool) -> Verdict {
+    let text = &object.programs[index];
+    let rules = match profile {
+        Profile::Hooks => rules::rules(text.hook),
+        Profile::Generic => rules::generic(&text.section),
+    };
+    let mut recorder = if log { Recorder::logging() } else { Recorder::default() };
+    let start = Instant::now();
+    let result = check(object, index, &rules, Options::default(), &mut recorder);
+    let nanoseconds = start.elapsed().as_nanos() as u64;
+    let visited = match &result {
+        Ok((_, facts)) => facts.visited,
+        Err(rejection) => rejection.visited,
+    };
+    let result = result.map(|(_, Facts { worst_cost, stack, .. })| Accepted { worst_cost, stack });
+    let (section, function) = (text.section.clone(), text.symbol.clone());
+    Verdict { section, function, result, visited, nanoseconds, log: recorder.log }
+}

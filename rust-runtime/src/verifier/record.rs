@@ -1,0 +1,85 @@
+//! What a walk leaves behind beside its verdict: the annotated log, and, for tests, every state that it was in.
+
+use std::fmt::Write;
+
+use super::{need::Need, rejection::Place, state::State, value::Value};
+use crate::{isa::Op, object::ProgramText};
+
+/// Bytes of log that are kept.
+const MAX_LOG: usize = 16 << 20;
+
+/// The state before a visit of an instruction.
+#[derive(Debug)]
+pub struct Record {
+    pub pc: usize,
+    pub state: State,
+    /// What followed needed of it; nothing, if it was not explored to an end.
+    pub need: Need,
+}
+
+/// Takes notes, if asked to.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    pub records: Option<Vec<Record>>,
+    pub log: Option<String>,
+}
+
+impl Recorder {
+    pub fn logging() -> Recorder {
+        Recorder { log: Some(String::new()), records: None }
+    }
+
+    pub fn recording() -> Recorder {
+        Recorder { log: None, records: Some(Vec::new()) }
+    }
+
+    /// The number of the visit; 0: not recorded.
+    pub fn visit(&mut self, pc: usize, state: &State) -> u32 {
+        let Some(records) = &mut self.records else { return 0 };
+        records.push(Record { pc, state: State { loops: Vec::new(), ..state.clone() }, need: Need::default() });
+        records.len() as u32
+    }
+
+    pub fn needed(&mut self, record: u32, need: &Need) {
+        if let (Some(records), Some(index)) = (&mut self.records, (record as usize).checked_sub(1)) {
+            records[index].need.clone_from(need);
+        }
+    }
+
+    /// To come back to.
+    pub fn mark(&self) -> u32 {
+        self.records.as_ref().map_or(0, |records| records.len() as u32)
+    }
+
+    pub fn take_back(&mut self, mark: u32) {
+        if let Some(records) = &mut self.records {
+            records.truncate(mark as usize);
+        }
+    }
+
+    /// A line of the log: the instruction, and the registers after it.
+    pub fn line(&mut self, program: &ProgramText, pc: usize, op: Op, state: &State) {
+        let Some(log) = self.log.as_mut().filter(|log| log.len() < MAX_LOG) else { return };
+        let place = Place::new(program, pc, op.to_string());
+        let _ = write!(log, "{}+{}: {}", place.function, place.instruction, place.text);
+        if let Some(line) = &place.line {
+            let _ = write!(log, "  ; {}:{}", line.file, line.line);
+        }
+        let frame = state.top();
+        let _ = write!(log, "\n   ");
+        for (reg, value) in frame.regs.iter().enumerate().filter(|(reg, value)| *reg < 10 && **value != Value::Unset) {
+            let _ = write!(log, " r{reg}={value}");
+        }
+        for (cell, value) in frame.stack.spills() {
+            let _ = write!(log, " [r10-{}]={value}", 4 * (cell + 1));
+        }
+        log.push('\n');
+    }
+
+    pub fn remark(&mut self, text: impl FnOnce() -> String) {
+        if let Some(log) = self.log.as_mut().filter(|log| log.len() < MAX_LOG) {
+            log.push_str(&text());
+            log.push('\n');
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What is known before an instruction: registers and stack of every active function, handles that are held, loops that are
+//! running, and what was found out about symbols.
+
+use std::rc::Rc;
+
+use super::{
+    domain::Scalar,
+    stack::Stack,
+    value::{Id, Link, Num, Value},
+};
+use crate::{
+    helpers::CallbackKind,
+    isa::{Alu, Cond, R10, Reg, Width},
+};
+
+/// A function that is active.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub regs: [Value; 11],
+    pub stack: Stack,
+    /// Which function of the program.
+    pub function: usize,
+    /// The call that it returns to.
+    pub call: usize,
+    /// A helper called it, not an instruction.
+    pub callback: bool,
+}
+
+/// A symbol whose value is an integer in a range: a loop's counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counter {
+    pub symbol: Id,
+    pub low: i64,
+    pub high: i64,
+}
+
+/// A resource that the program must release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handle {
+    pub id: Id,
+    /// The call that acquired it.
+    pub pc: usize,
+    /// The frame that acquired it.
+    pub frame: usize,
+}
+
+/// A loop that this way is inside of.
+#[derive(Clone, Debug)]
+pub struct ActiveLoop {
+    pub head: usize,
+    /// The frame that it belongs to.
+    pub frame: usize,
+    /// Arrivals at the head so far.
+    pub count: u32,
+    /// The cost of the way up to its first arrival.
+    pub entry_cost: u64,
+    /// The attempt to prove it for any number of rounds; 0: none.
+    pub attempt: u32,
+    /// No attempt before so many arrivals.
+    pub patience: u32,
+    /// The state at the last arrival, without its loops.
+    pub previous: Option<Rc<State>>,
+    /// A helper runs it: what it calls back with.
+    pub callback: Option<Callback>,
+}
+
+/// What a helper that calls back was given.
+#[derive(Clone, Copy, Debug)]
+pub struct Callback {
+    pub kind: CallbackKind,
+    pub function: usize,
+    pub context: Value,
+    /// The map that is walked.
+    pub map: Option<super::value::MapRef>,
+    /// The most rounds.
+    pub rounds: u64,
+    pub helper: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Callers first.
+    pub frames: Vec<Rc<Frame>>,
+    pub handles: Vec<Handle>,
+    pub counters: Vec<Counter>,
+    pub loops: Vec<ActiveLoop>,
+}
+
+impl Frame {
+    pub fn new(function: usize, depth: usize, call: usize) -> Frame {
+        let mut regs = [Value::Unset; 11];
+        regs[usize::from(R10)] = Value::pointer(super::value::Target::Stack(depth as u8), 0);
+        Frame { regs, stack: Stack::default(), function, call, callback: false }
+    }
+
+    pub fn reg(&self, reg: Reg) -> &Value {
+        &self.regs[usize::from(reg)]
+    }
+}
+
+impl State {
+    pub fn depth(&self) -> usize {
+        self.frames.len() - 1
+    }
+
+    pub fn top(&self) -> &Frame {
+        &self.frames[self.frames.len() - 1]
+    }
+
+    pub fn top_mut(&mut self) -> &mut Frame {
+        let last = self.frames.len() - 1;
+        Rc::make_mut(&mut self.frames[last])
+    }
+
+    pub fn frame_mut(&mut self, index: usize) -> &mut Frame {
+        Rc::make_mut(&mut self.frames[index])
+    }
+
+    pub fn reg(&self, reg: Reg) -> &Value {
+        self.top().reg(reg)
+    }
+
+    pub fn set(&mut self, reg: Reg, value: Value) {
+        self.top_mut().regs[usize::from(reg)] = value;
+    }
+
+    pub fn counter(&self, symbol: Id) -> Option<&Counter> {
+        self.counters.iter().find(|counter| counter.symbol == symbol)
+    }
+
+    /// Visits every register and spilled value, with its frame.
+    pub fn for_each_value(&mut self, mut visit: impl FnMut(&mut Value)) {
+        for frame in &mut self.frames {
+            let frame = Rc::make_mut(frame);
+            frame.regs.iter_mut().for_each(&mut visit);
+            frame.stack.spills_mut().for_each(|value| visit(Rc::make_mut(value)));
+        }
+    }
+
+    /// A number was found to be in a smaller range: so are those that are linked to it. None: this cannot be.
+    pub fn refine(&mut self, link: Link, range: &Scalar) -> Option<()> {
+        if link.symbol == 0 {
+            return Some(());
+        }
+        self.refine_counter(link, range)?;
+        let bounds = self.counter(link.symbol).copied();
+        for index in 0..self.frames.len() {
+            for reg in 0..self.frames[index].regs.len() {
+                let Some(number) = self.frames[index].regs[reg].linked() else { continue };
+                if number.link.symbol == link.symbol {
+                    let refined = refined(number, link, range, bounds)?;
+                    if refined != number.range
+                        && let Some(number) = self.frame_mut(index).regs[reg].linked_mut()
+                    {
+                        number.range = refined;
+                    }
+                }
+            }
+            let linked = |(_, number): &(usize, &Num)| number.link.symbol == link.symbol;
+            let cells: Vec<(usize, Num)> =
+                self.frames[index].stack.linked().filter(linked).map(|(cell, number)| (cell, *number)).collect();
+            for (cell, number) in cells {
+                let refined = refined(&number, link, range, bounds)?;
+                if refined != number.range
+                    && let Some(number) = self.frame_mut(index).stack.linked_mut(cell)
+                {
+                    number.range = refined;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// What a number's range says of the counter that it depends on.
+    fn refine_counter(&mut self, link: Link, range: &Scalar) -> Option<()> {
+        let Some(counter) = self.counters.iter_mut().find(|counter| counter.symbol == link.symbol) else {
+            return Some(());
+        };
+        if link.scale == 0 || !is_exact(link, *counter) {
+            return Some(());
+        }
+        let (scale, add) = (i128::from(link.scale), i128::from(link.add));
+        let (from, to) = (i128::from(range.smin()) - add, i128::from(range.smax()) - add);
+        let (from, to) = if scale > 0 { (from, to) } else { (-to, -from) };
+        let scale = scale.abs();
+        // Rounded inward; scale > 0.
+        let (low, high) = (-((-from).div_euclid(scale)), to.div_euclid(scale));
+        counter.low = counter.low.max(low.clamp(i64::MIN.into(), i64::MAX.into()) as i64);
+        counter.high = counter.high.min(high.clamp(i64::MIN.into(), i64::MAX.into()) as i64);
+        (counter.low <= counter.high).then_some(())
+    }
+
+    /// A null check went one way: what it holds for all copies.
+    pub fn resolve_null(&mut self, id: Id, is_null: bool) {
+        self.for_each_value(|value| {
+            if value.null_id() != id {
+                return;
+            }
+            if is_null {
+                *value = Value::constant(0);
+                return;
+            }
+            match value {
+                Value::Pointer(pointer) => pointer.null = 0,
+                Value::Map { null, .. } => *null = 0,
+                _ => {}
+            }
+        });
+    }
+
+    /// What pointed into an object may not be used any more.
+    pub fn forget(&mut self, object: Id) {
+        self.for_each_value(|value| {
+            if matches!(value, Value::Pointer(pointer) if pointer.object == object) {
+                *value = Value::Unset;
+            }
+        });
+    }
+
+    /// A copy that remembers no loops, to compare with.
+    pub fn without_loops(&self) -> Rc<State> {
+        Rc::new(State {
+            frames: self.frames.clone(),
+            handles: self.handles.clone(),
+            counters: self.counters.clone(),
+            loops: Vec::new(),
+        })
+    }
+}
+
+/// The link's number is `scale * counter + add` as a signed integer: nothing wraps.
+fn is_exact(link: Link, counter: Counter) -> bool {
+    let value = |at: i64| i128::from(link.scale) * i128::from(at) + i128::from(link.add);
+    let fits = |value: i128| i64::try_from(value).is_ok();
+    fits(value(counter.low)) && fits(value(counter.high))
+}
+
+/// The range of a number when one with the same symbol is in `range`.
+fn refined(number: &Num, link: Link, range: &Scalar, counter: Option<Counter>) -> Option<Scalar> {
+    let meet = |a: &Scalar, b: &Scalar| a.refine(Cond::Eq, Width::W64, b, true).map(|(a, _)| a);
+    let mut result = number.range;
+    if number.link.scale == link.scale {
+        let by = Scalar::constant(number.link.add.wrapping_sub(link.add) as u64);
+        result = meet(&result, &range.alu(Alu::Add, &by, Width::W64))?;
+    }
+    if let Some(counter) = counter.filter(|counter| is_exact(number.link, *counter)) {
+        let at = |value: i64| number.link.scale * value + number.link.add;
+        let (a, b) = (at(counter.low), at(counter.high));
+        result = meet(&result, &Scalar::signed(a.min(b), a.max(b)))?;
+    }
+    Some(result)
+}

@@ -1,0 +1,590 @@
+//! What each instruction does to the state, and whether it may.
+
+use super::{
+    Reason,
+    domain::Scalar,
+    graph::Graph,
+    need::{Effect, EffectKind, Need},
+    state::State,
+    value::{Id, Link, MapRef, Num, Pointer, Target, Value},
+    walk::{Next, Summary, Walk},
+};
+use crate::isa::{Alu, Cond, Op, Operand, Reg, Width};
+
+/// A pointer into a buffer that may lie behind its end.
+const NO_ROOM: i64 = i64::MIN / 2;
+/// Pointers stay this near to what they point into, so that sums of offsets cannot wrap.
+const FAR: i64 = 1 << 29;
+
+impl Walk<'_> {
+    /// Checks an instruction and does it.
+    pub fn execute(&mut self, pc: usize, op: Op) -> Result<Next, Reason> {
+        let next = pc + op.slots();
+        match op {
+            Op::Exit => return self.leave(pc),
+            Op::Local { off } => {
+                let callee = Graph::callee(self.program, pc, off).ok_or(Reason::CallTarget)?;
+                return self.enter(pc, callee);
+            }
+            Op::Goto { off } => {
+                self.commit();
+                return Ok(Next::Go((pc as i64 + 1 + i64::from(off)) as usize));
+            }
+            Op::Branch { cond, width, dst, src, off } => {
+                let target = (pc as i64 + 1 + i64::from(off)) as usize;
+                return self.branch(cond, width, dst, src, target, next);
+            }
+            Op::Helper { id } => return self.help(pc, id),
+            Op::Alu { op, width, dst, src } => self.alu(op, width, dst, src)?,
+            Op::MovSx { width, bits, dst, src } => {
+                let number = self.number(src)?.range.sign_extend(u32::from(bits), width);
+                self.set_number(dst, number);
+            }
+            Op::Neg { width, dst } => {
+                let number = self.number(dst)?.range.neg(width);
+                self.set_number(dst, number);
+            }
+            Op::Order { order, bits, dst } => {
+                let number = self.number(dst)?.range.byte_swap(order, u32::from(bits));
+                self.set_number(dst, number);
+            }
+            Op::Const { dst, value } => self.state.set(dst, Value::constant(value)),
+            Op::Address { dst, region, offset } => {
+                let map = MapRef { index: region, inner: false };
+                let offset = Num::constant(i64::from(offset) as u64);
+                let to = Target::MapValue(map);
+                self.state.set(dst, Value::Pointer(Pointer { to, object: 0, null: 0, offset, room: 0 }));
+            }
+            Op::Map { dst, map } => {
+                self.state.set(dst, Value::Map { map: MapRef { index: map, inner: false }, null: 0 });
+            }
+            Op::Function { dst, off } => {
+                let function = Graph::callee(self.program, pc, off).ok_or(Reason::CallTarget)?;
+                self.state.set(dst, Value::Function(function as u32));
+            }
+            Op::Load { size, signed, dst, base, off } => self.load(pc, size, signed, dst, base, off)?,
+            Op::Store { size, base, off, src } => self.store_value(size, base, off, src)?,
+            Op::Atomic { op, fetch, size, base, off, src } => self.atomic(op, fetch, size, base, off, src)?,
+        }
+        self.commit();
+        Ok(Next::Go(next))
+    }
+
+    /// A register that was set.
+    pub fn get(&self, reg: Reg) -> Result<Value, Reason> {
+        match self.state.reg(reg) {
+            Value::Unset => Err(Reason::Uninitialised(reg)),
+            value => Ok(*value),
+        }
+    }
+
+    pub fn operand(&self, operand: Operand) -> Result<Value, Reason> {
+        match operand {
+            Operand::Reg(reg) => self.get(reg),
+            Operand::Imm(imm) => Ok(Value::constant(i64::from(imm) as u64)),
+        }
+    }
+
+    /// A register that must hold a number: addresses do not leave the program.
+    pub fn number(&self, reg: Reg) -> Result<Num, Reason> {
+        match self.get(reg)? {
+            Value::Number(number) => Ok(number),
+            _ => Err(Reason::PointerLeak(reg)),
+        }
+    }
+
+    /// A new number, a symbol of its own.
+    pub fn set_number(&mut self, reg: Reg, range: Scalar) {
+        let symbol = self.fresh();
+        self.state.set(reg, Value::Number(Num::symbol(range, symbol)));
+    }
+
+    pub fn demand(&mut self, operand: Operand) {
+        if let Operand::Reg(reg) = operand {
+            self.step.demand |= 1 << reg;
+        }
+    }
+
+    fn alu(&mut self, op: Alu, width: Width, dst: Reg, src: Operand) -> Result<(), Reason> {
+        let b = self.operand(src)?;
+        if op == Alu::Mov {
+            let value = match (b, width) {
+                (Value::Number(number), _) => Value::Number(self.moved(number, width)),
+                (pointer, Width::W64) => pointer,
+                (_, Width::W32) => return Err(leak(src)),
+            };
+            self.state.set(dst, value);
+            return Ok(());
+        }
+        let a = self.get(dst)?;
+        let value = match (a, b) {
+            (Value::Number(a), Value::Number(b)) => Value::Number(self.calculate(op, width, &a, &b)),
+            (Value::Pointer(pointer), Value::Number(by)) => {
+                self.demand(src);
+                self.shift_pointer(op, width, dst, pointer, &by)?
+            }
+            (Value::Number(by), Value::Pointer(pointer)) if op == Alu::Add => {
+                self.step.demand |= 1 << dst;
+                let reg = if let Operand::Reg(reg) = src { reg } else { dst };
+                self.shift_pointer(op, width, reg, pointer, &by)?
+            }
+            (Value::Pointer(a), Value::Pointer(b))
+                if (op, width) == (Alu::Sub, Width::W64) && self.may_relate(&a, &b) =>
+            {
+                let distance = a.offset.range.alu(Alu::Sub, &b.offset.range, Width::W64);
+                let symbol = self.fresh();
+                Value::Number(Num::symbol(distance, symbol))
+            }
+            _ => return Err(Reason::PointerArithmetic(name(op))),
+        };
+        self.state.set(dst, value);
+        Ok(())
+    }
+
+    /// A copy of a number. A 32-bit copy keeps the link if it keeps the number.
+    fn moved(&mut self, number: Num, width: Width) -> Num {
+        match width {
+            Width::W64 => number,
+            Width::W32 if number.range.umax() <= u64::from(u32::MAX) || self.is_counter(&number) => number,
+            Width::W32 => {
+                let symbol = self.fresh();
+                Num::symbol(number.range.zero_extend32(), symbol)
+            }
+        }
+    }
+
+    /// Arithmetic on numbers. Sums and multiples with constants stay linked.
+    fn calculate(&mut self, op: Alu, width: Width, a: &Num, b: &Num) -> Num {
+        let link = linked(op, a, b);
+        // A trial supposes that counters do not wrap.
+        let width = if self.is_counter(a) && link.is_some() { Width::W64 } else { width };
+        let range = a.range.alu(op, &b.range, width);
+        if range.is_constant().is_some() {
+            return Num::plain(range);
+        }
+        let link = link.filter(|_| width == Width::W64 || is_same_in_64(op, a, b));
+        match link {
+            Some(link) if link.scale != 0 => self.within_counter(Num { range, link }),
+            _ => {
+                let symbol = self.fresh();
+                Num::symbol(range, symbol)
+            }
+        }
+    }
+
+    /// What the bounds of a loop's counter say of a number that depends on it.
+    fn within_counter(&mut self, number: Num) -> Num {
+        let Some(counter) = self.state.counter(number.link.symbol) else { return number };
+        let at = |symbol: i64| i128::from(number.link.scale) * i128::from(symbol) + i128::from(number.link.add);
+        let (x, y) = (at(counter.low), at(counter.high));
+        let (Ok(low), Ok(high)) = (i64::try_from(x.min(y)), i64::try_from(x.max(y))) else { return number };
+        match number.range.refine(Cond::Eq, Width::W64, &Scalar::signed(low, high), true) {
+            Some((range, _)) => Num { range, ..number },
+            None => number,
+        }
+    }
+
+    /// A pointer moved by a number.
+    fn shift_pointer(&mut self, op: Alu, width: Width, reg: Reg, pointer: Pointer, by: &Num) -> Result<Value, Reason> {
+        if width == Width::W32 || !matches!(op, Alu::Add | Alu::Sub) {
+            return Err(Reason::PointerArithmetic(name(op)));
+        }
+        if pointer.null != 0 {
+            return Err(Reason::MaybeNull(reg));
+        }
+        let offset = self.calculate(op, Width::W64, &pointer.offset, by);
+        let is_near = |range: &Scalar| range.smin() >= -FAR && range.smax() <= FAR;
+        if !(is_near(&by.range) && is_near(&offset.range)) && !self.is_trial() {
+            return Err(Reason::PointerOffset(offset.range.to_string()));
+        }
+        let room = match (op, by.is_constant()) {
+            (Alu::Add, Some(by)) => pointer.room.saturating_sub(by as i64),
+            (Alu::Sub, Some(by)) => pointer.room.saturating_add(by as i64),
+            _ if pointer.to == Target::Buffer => NO_ROOM,
+            _ => 0,
+        };
+        Ok(Value::Pointer(Pointer { offset, room, ..pointer }))
+    }
+
+    /// Pointers into the same object, whose distance says nothing about addresses.
+    fn may_relate(&self, a: &Pointer, b: &Pointer) -> bool {
+        self.rules.relates_pointers && a.to == b.to && a.object == b.object && a.null == 0 && b.null == 0
+    }
+
+    fn branch(
+        &mut self,
+        cond: Cond,
+        width: Width,
+        dst: Reg,
+        src: Operand,
+        target: usize,
+        next: usize,
+    ) -> Result<Next, Reason> {
+        let (a, b) = (self.get(dst)?, self.operand(src)?);
+        match (a, b) {
+            (Value::Number(a), Value::Number(b)) => self.compare(cond, width, (dst, a), (src, b), target, next),
+            (pointer, Value::Number(zero)) if zero.is_constant() == Some(0) => {
+                self.null_check(cond, width, pointer, target, next)
+            }
+            (Value::Number(zero), pointer) if zero.is_constant() == Some(0) => {
+                self.null_check(cond, width, pointer, target, next)
+            }
+            (Value::Pointer(a), Value::Pointer(b)) if width == Width::W64 && self.may_relate(&a, &b) => {
+                self.compare_offsets(cond, (dst, a), (src, b), target, next)
+            }
+            (Value::Pointer(pointer), Value::BufferEnd) if width == Width::W64 && pointer.to == Target::Buffer => {
+                self.compare_with_end(cond, pointer, target, next)
+            }
+            (Value::BufferEnd, Value::Pointer(pointer)) if width == Width::W64 && pointer.to == Target::Buffer => {
+                self.compare_with_end(mirrored(cond), pointer, target, next)
+            }
+            _ => Err(Reason::PointerComparison),
+        }
+    }
+
+    fn compare(
+        &mut self,
+        cond: Cond,
+        width: Width,
+        (dst, a): (Reg, Num),
+        (src, b): (Operand, Num),
+        target: usize,
+        next: usize,
+    ) -> Result<Next, Reason> {
+        let sides = [true, false].map(|taken| a.range.refine(cond, width, &b.range, taken));
+        self.demand_if_decided(&sides, Operand::Reg(dst), src);
+        if let [Some(_), Some(_)] = sides {
+            self.note_linked(a.link.symbol);
+            self.note_linked(b.link.symbol);
+        }
+        let trial = self.is_trial();
+        let sides = [true, false].map(|taken| {
+            let (mut x, y) = sides[usize::from(!taken)]?;
+            if trial && (cond == Cond::Ne) == taken && matches!(cond, Cond::Eq | Cond::Ne) {
+                x = self.approaching(&a, x, &b);
+            }
+            Some((x, y))
+        });
+        self.split(sides, target, next, |state, (x, y)| {
+            if let Value::Number(number) = &mut state.top_mut().regs[usize::from(dst)] {
+                number.range = x;
+            }
+            if let Operand::Reg(src) = src
+                && let Value::Number(number) = &mut state.top_mut().regs[usize::from(src)]
+            {
+                number.range = y;
+            }
+            state.refine(a.link, &x)?;
+            state.refine(b.link, &y)
+        })
+    }
+
+    /// In a trial, a counter that is compared for being unequal to a constant is supposed not to step over it.
+    fn approaching(&self, a: &Num, range: Scalar, b: &Num) -> Scalar {
+        let Some(end) = b.is_constant() else { return range };
+        let class =
+            self.attempts.iter().flat_map(|attempt| &attempt.classes).find(|class| class.symbol == a.link.symbol);
+        let Some(class) = class.filter(|_| a.link.symbol != 0) else { return range };
+        let cond = if class.direction() * a.link.scale.signum() > 0 { Cond::SLt } else { Cond::SGt };
+        range.refine(cond, Width::W64, &Scalar::constant(end), true).map_or(range, |(range, _)| range)
+    }
+
+    /// A branch whose outcome is known depends on its operands' numbers.
+    fn demand_if_decided<T>(&mut self, sides: &[Option<T>; 2], dst: Operand, src: Operand) {
+        if sides.iter().any(Option::is_none) {
+            self.demand(dst);
+            self.demand(src);
+        }
+    }
+
+    /// Everything that a refinement of a symbol may change.
+    fn note_linked(&mut self, symbol: Id) {
+        if symbol == 0 {
+            return;
+        }
+        for (index, frame) in self.state.frames.iter().enumerate() {
+            for (reg, value) in frame.regs.iter().enumerate() {
+                if value.linked().is_some_and(|number| number.link.symbol == symbol) {
+                    let (frame, first) = (index as u8, reg as u8);
+                    self.step.note(Effect { kind: EffectKind::LinkedReg, frame, first, last: first });
+                }
+            }
+            for (cell, number) in frame.stack.linked() {
+                if number.link.symbol == symbol {
+                    let (frame, first) = (index as u8, cell as u8);
+                    self.step.note(Effect { kind: EffectKind::LinkedCell, frame, first, last: first });
+                }
+            }
+        }
+    }
+
+    /// Goes where a branch can go; with two ways, the one that stays in the innermost loop comes first.
+    fn split<T: Copy>(
+        &mut self,
+        sides: [Option<T>; 2],
+        target: usize,
+        next: usize,
+        apply: impl Fn(&mut State, T) -> Option<()>,
+    ) -> Result<Next, Reason> {
+        match sides {
+            [Some(side), None] => {
+                let possible = apply(&mut self.state, side);
+                self.go_one_way(possible, target)
+            }
+            [None, Some(side)] => {
+                let possible = apply(&mut self.state, side);
+                self.go_one_way(possible, next)
+            }
+            [None, None] => self.go_one_way(None, next),
+            [Some(taken), Some(passed)] => {
+                let mut other = self.state.clone();
+                match (apply(&mut other, taken), apply(&mut self.state, passed)) {
+                    (Some(()), Some(())) => return self.go_both_ways(other, target, next),
+                    (Some(()), None) => {
+                        self.state = other;
+                        self.depend_on_everything();
+                        self.go_one_way(Some(()), target)
+                    }
+                    (None, passed) => {
+                        self.depend_on_everything();
+                        self.go_one_way(passed, next)
+                    }
+                }
+            }
+        }
+    }
+
+    /// A link showed that a way is impossible: which of the linked numbers did is not looked for.
+    fn depend_on_everything(&mut self) {
+        self.step.note(Effect { kind: EffectKind::Everything, ..Effect::default() });
+    }
+
+    /// The way that is left; none where the state itself is impossible.
+    fn go_one_way(&mut self, possible: Option<()>, to: usize) -> Result<Next, Reason> {
+        self.commit();
+        match possible {
+            Some(()) => Ok(Next::Go(to)),
+            None => Ok(Next::End(Need::all(self.state.frames.len()), Summary::default())),
+        }
+    }
+
+    fn go_both_ways(&mut self, taken: State, target: usize, next: usize) -> Result<Next, Reason> {
+        self.commit();
+        self.push_node(2, None, 0);
+        let stays = |to: usize| self.state.loops.last().is_some_and(|active| self.graph.is_inside(to, active.head));
+        if stays(target) && !stays(next) {
+            let passed = std::mem::replace(&mut self.state, taken);
+            self.postpone(passed, next)?;
+            Ok(Next::Go(target))
+        } else {
+            self.postpone(taken, target)?;
+            Ok(Next::Go(next))
+        }
+    }
+
+    fn null_check(
+        &mut self,
+        cond: Cond,
+        width: Width,
+        value: Value,
+        target: usize,
+        next: usize,
+    ) -> Result<Next, Reason> {
+        // Addresses are greater than 0.
+        let equal = match cond {
+            Cond::Eq => true,
+            Cond::Ne => false,
+            _ => return Err(Reason::PointerComparison),
+        };
+        if width == Width::W32 || matches!(value, Value::Function(_) | Value::BufferEnd) {
+            return Err(Reason::PointerComparison);
+        }
+        self.facts.has_null_checks = true;
+        let id = value.null_id();
+        let sides = match (id, equal) {
+            (0, true) => [None, Some(false)],
+            (0, false) => [Some(false), None],
+            (_, equal) => [Some(equal), Some(!equal)],
+        };
+        let record = matches!(value, Value::Pointer(Pointer { to: Target::Record(_), .. }));
+        let object = if let Value::Pointer(pointer) = value { pointer.object } else { 0 };
+        self.split(sides, target, next, |state, is_null| {
+            if id != 0 {
+                state.resolve_null(id, is_null);
+                if record && is_null {
+                    state.handles.retain(|handle| handle.id != object);
+                }
+            }
+            Some(())
+        })
+    }
+
+    /// Pointers into the same object compare as their offsets do, as long as these are not negative.
+    fn compare_offsets(
+        &mut self,
+        cond: Cond,
+        (dst, a): (Reg, Pointer),
+        (src, b): (Operand, Pointer),
+        target: usize,
+        next: usize,
+    ) -> Result<Next, Reason> {
+        let is_equality = matches!(cond, Cond::Eq | Cond::Ne);
+        let is_ordered = a.offset.range.smin() >= 0 && b.offset.range.smin() >= 0;
+        let is_unsigned = matches!(cond, Cond::Gt | Cond::Ge | Cond::Lt | Cond::Le);
+        if !is_equality && !is_unsigned {
+            return Err(Reason::PointerComparison);
+        }
+        let refine = |taken| match is_equality || is_ordered {
+            true => a.offset.range.refine(cond, Width::W64, &b.offset.range, taken),
+            false => Some((a.offset.range, b.offset.range)),
+        };
+        let mut sides = [true, false].map(refine);
+        if self.is_trial() && is_equality {
+            let unequal = usize::from(cond == Cond::Eq);
+            if let Some((x, _)) = &mut sides[unequal] {
+                *x = self.approaching(&a.offset, *x, &b.offset);
+            }
+        }
+        if let [Some(_), Some(_)] = sides {
+            self.note_linked(a.offset.link.symbol);
+            self.note_linked(b.offset.link.symbol);
+        }
+        self.split(sides, target, next, |state, (x, y)| {
+            let mut narrow = |reg: Reg, range: Scalar| {
+                if let Value::Pointer(pointer) = &mut state.top_mut().regs[usize::from(reg)] {
+                    pointer.offset.range = range;
+                }
+            };
+            narrow(dst, x);
+            if let Operand::Reg(src) = src {
+                narrow(src, y);
+            }
+            state.refine(a.offset.link, &x)?;
+            state.refine(b.offset.link, &y)
+        })
+    }
+
+    /// A pointer at or before the end has room; so have others at a known distance.
+    fn compare_with_end(&mut self, cond: Cond, pointer: Pointer, target: usize, next: usize) -> Result<Next, Reason> {
+        // Bytes that are known to follow the pointer where the branch is taken, and where it is not.
+        let room = match cond {
+            Cond::Gt => [None, Some(0)],
+            Cond::Ge => [None, Some(1)],
+            Cond::Lt => [Some(1), None],
+            Cond::Le => [Some(0), None],
+            Cond::Eq => [Some(0), None],
+            Cond::Ne => [None, Some(0)],
+            _ => return Err(Reason::PointerComparison),
+        };
+        let offset = pointer.offset;
+        self.split(room.map(Some), target, next, |state, room| {
+            let Some(room) = room else { return Some(()) };
+            state.for_each_value(|value| {
+                if let Value::Pointer(other) = value
+                    && other.to == Target::Buffer
+                    && other.object == pointer.object
+                    && let Some(behind) = distance(&other.offset, &offset)
+                {
+                    other.room = other.room.max(room - behind);
+                }
+            });
+            // A buffer is not larger than pointers may be far.
+            let within = Scalar::signed(-FAR, MAX_BUFFER - room);
+            let met = offset.range.refine(Cond::Eq, Width::W64, &within, true).map(|(range, _)| range);
+            state.refine(offset.link, &met?)
+        })
+    }
+
+    /// In a trial: a counter of the loop that is tried out.
+    fn is_counter(&self, number: &Num) -> bool {
+        let of_trial = |symbol| {
+            let trials = self.attempts.iter().filter(|attempt| attempt.is_trial);
+            trials.flat_map(|attempt| &attempt.classes).any(|class| class.symbol == symbol)
+        };
+        !self.attempts.is_empty() && number.link.symbol != 0 && of_trial(number.link.symbol)
+    }
+
+    pub fn is_trial(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.is_trial)
+    }
+}
+
+/// Bytes that a buffer may have at most.
+const MAX_BUFFER: i64 = 0xffff;
+
+/// How far `a` lies behind `b`, if that is known.
+fn distance(a: &Num, b: &Num) -> Option<i64> {
+    match (a.is_constant(), b.is_constant()) {
+        (Some(a), Some(b)) => Some((a as i64).wrapping_sub(b as i64)),
+        _ if a.link.symbol != 0 && a.link.symbol == b.link.symbol && a.link.scale == b.link.scale => {
+            a.link.add.checked_sub(b.link.add)
+        }
+        _ => None,
+    }
+}
+
+fn mirrored(cond: Cond) -> Cond {
+    match cond {
+        Cond::Gt => Cond::Lt,
+        Cond::Ge => Cond::Le,
+        Cond::Lt => Cond::Gt,
+        Cond::Le => Cond::Ge,
+        other => other,
+    }
+}
+
+/// The link of a result, modulo 2^64.
+fn linked(op: Alu, a: &Num, b: &Num) -> Option<Link> {
+    let (x, y) = (a.is_constant(), b.is_constant());
+    let (a, b) = (a.link, b.link);
+    Some(match (op, x, y) {
+        (Alu::Add, None, Some(by)) => Link { add: a.add.checked_add(by as i64)?, ..a },
+        (Alu::Add, Some(by), None) => Link { add: b.add.checked_add(by as i64)?, ..b },
+        (Alu::Sub, None, Some(by)) => Link { add: a.add.checked_sub(by as i64)?, ..a },
+        (Alu::Sub, Some(from), None) => {
+            Link { scale: b.scale.checked_neg()?, add: (from as i64).checked_sub(b.add)?, ..b }
+        }
+        (Alu::Mul, None, Some(by)) => times(a, by as i64)?,
+        (Alu::Mul, Some(by), None) => times(b, by as i64)?,
+        (Alu::Lsh, None, Some(by)) if by < 32 => times(a, 1 << by)?,
+        (Alu::Add, None, None) if a.symbol == b.symbol => {
+            Link { scale: a.scale.checked_add(b.scale)?, add: a.add.checked_add(b.add)?, ..a }
+        }
+        (Alu::Sub, None, None) if a.symbol == b.symbol => {
+            Link { scale: a.scale.checked_sub(b.scale)?, add: a.add.checked_sub(b.add)?, ..a }
+        }
+        _ => return None,
+    })
+    .filter(|link| link.symbol != 0)
+}
+
+fn times(link: Link, by: i64) -> Option<Link> {
+    Some(Link { scale: link.scale.checked_mul(by)?, add: link.add.checked_mul(by)?, ..link })
+}
+
+/// A 32-bit operation gives what the 64-bit one would: nothing is cut off.
+fn is_same_in_64(op: Alu, a: &Num, b: &Num) -> bool {
+    let wide = a.range.alu(op, &b.range, Width::W64);
+    // The lower half of a result depends on the lower halves alone.
+    wide.smin() >= 0 && wide.umax() <= u64::from(u32::MAX)
+}
+
+fn leak(operand: Operand) -> Reason {
+    match operand {
+        Operand::Reg(reg) => Reason::PointerLeak(reg),
+        Operand::Imm(_) => Reason::PointerArithmetic("mov"),
+    }
+}
+
+fn name(op: Alu) -> &'static str {
+    match op {
+        Alu::Add => "an addition",
+        Alu::Sub => "a subtraction",
+        Alu::Mul => "a multiplication",
+        Alu::Div | Alu::SDiv => "a division",
+        Alu::Mod | Alu::SMod => "a remainder",
+        Alu::Or | Alu::And | Alu::Xor => "a bit operation",
+        Alu::Lsh | Alu::Rsh | Alu::Arsh => "a shift",
+        Alu::Mov => "a copy",
+    }
+}

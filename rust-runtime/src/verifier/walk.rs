@@ -1,0 +1,580 @@
+//! The walk: explores every way through a program, and stops where what may follow was explored before.
+//!
+//! Ways are explored depth first. What is still open is a chain of nodes: branches whose other side waits, states that were
+//! stored, heads of loops that are being proved. A way ends at an exit, or at a stored state that covers it; then what it
+//! needed ([`Need`]) and what it may cost ([`Summary`]) go back through the chain, so that every stored state knows both.
+
+use super::{
+    Facts, MAX_VISITED, Reason,
+    access::LoadUse,
+    attempt::Attempt,
+    cover::{Cover, Fixed},
+    graph::Graph,
+    need::{Need, Step},
+    record::Recorder,
+    rejection::{LoopCost, Stop},
+    rules::Rules,
+    state::{ActiveLoop, Frame, State},
+    value::{Id, Target, Value},
+};
+use crate::object::{Object, ProgramText};
+
+/// Bytes that states may take; beyond a part of it none are stored for comparison.
+const MAX_MEMORY: usize = 72 << 20;
+const MAX_STORED: usize = 40 << 20;
+/// Comparisons of values that the whole walk may make.
+const MAX_WORK: u64 = 32_000_000;
+/// Steps between stored states, so that comparing does not cost more than walking.
+const STEPS_BETWEEN: usize = 3;
+
+/// What may follow from a state: its cost up to an exit, and up to each loop's head that is being proved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub exit: u64,
+    /// By the attempt's number.
+    pub backs: Vec<(u32, u64)>,
+}
+
+impl Summary {
+    pub fn back(attempt: u32) -> Summary {
+        Summary { exit: 0, backs: vec![(attempt, 0)] }
+    }
+
+    pub fn add(&mut self, cost: u64) {
+        self.exit = self.exit.saturating_add(cost);
+        self.backs.iter_mut().for_each(|(_, back)| *back = back.saturating_add(cost));
+    }
+
+    pub fn raise(&mut self, other: &Summary) {
+        self.exit = self.exit.max(other.exit);
+        for &(attempt, cost) in &other.backs {
+            match self.backs.iter_mut().find(|(of, _)| *of == attempt) {
+                Some((_, back)) => *back = (*back).max(cost),
+                None => self.backs.push((attempt, cost)),
+            }
+        }
+    }
+
+    pub fn take_back(&mut self, attempt: u32) -> Option<u64> {
+        let at = self.backs.iter().position(|(of, _)| *of == attempt)?;
+        Some(self.backs.swap_remove(at).1)
+    }
+}
+
+/// A point of the current way from which more than what is being walked may follow.
+#[derive(Debug)]
+pub struct Node {
+    /// From the node before to this one.
+    pub steps: Vec<Step>,
+    pub cost: u64,
+    /// Active functions.
+    pub frames: usize,
+    /// Ways from here that are not explored to their ends.
+    pub open: u32,
+    pub need: Need,
+    pub summary: Summary,
+    pub stored: Option<usize>,
+    /// The attempt that begins here; 0: none.
+    pub attempt: u32,
+}
+
+/// A state that later ones are compared with.
+#[derive(Debug)]
+pub struct Stored {
+    pub pc: usize,
+    /// None: dropped, as it was never of use.
+    pub state: Option<State>,
+    pub need: Need,
+    pub summary: Summary,
+    pub is_complete: bool,
+    hits: u32,
+    misses: u32,
+    bytes: usize,
+}
+
+/// The other side of a branch.
+#[derive(Debug)]
+pub struct Pending {
+    pub state: State,
+    pub pc: usize,
+    pub total: u64,
+    bytes: usize,
+}
+
+/// What the walk is in the middle of at its next instruction.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Resume {
+    #[default]
+    Nothing,
+    /// The arrival at a loop's head is done with.
+    Loop,
+    /// A helper is about to call back, or to be done with that.
+    Callback,
+}
+
+/// What an instruction led to.
+#[derive(Debug)]
+pub enum Next {
+    Go(usize),
+    /// The way ends; what followed needs that much and costs that much.
+    End(Need, Summary),
+}
+
+/// How a walk is to be done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Every number matters: states are compared exactly.
+    pub exact: bool,
+}
+
+pub struct Walk<'a> {
+    pub program: &'a ProgramText,
+    pub graph: &'a Graph,
+    pub object: &'a Object,
+    pub rules: &'a Rules,
+    pub options: Options,
+    pub recorder: &'a mut Recorder,
+    /// The current way: state, place, what was done since the last node, what it cost since the start.
+    pub state: State,
+    pub pc: usize,
+    pub step: Step,
+    pub steps: Vec<Step>,
+    pub cost: u64,
+    pub total: u64,
+    pub chain: Vec<Node>,
+    pub pending: Vec<Pending>,
+    pub stored: Vec<Stored>,
+    /// By slot: stored states.
+    table: Vec<Vec<u32>>,
+    pub attempts: Vec<Attempt>,
+    pub loops: Loops,
+    pub resume: Resume,
+    /// What was found wrong while a way ended.
+    pub failed: Option<Stop>,
+    ids: Id,
+    work: u64,
+    memory: usize,
+    pub facts: Facts,
+    /// By slot of the first function.
+    pub loads: Vec<LoadUse>,
+}
+
+/// What was learnt of loops.
+#[derive(Debug, Default)]
+pub struct Loops {
+    pub attempts: u32,
+    /// By head: attempts that failed, and whether one held so far.
+    pub heads: std::collections::BTreeMap<usize, HeadFacts>,
+    /// The head of the loop that costs most, and its cost.
+    pub costliest: Option<(usize, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeadFacts {
+    pub failures: u32,
+    pub holds: bool,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(
+        program: &'a ProgramText,
+        graph: &'a Graph,
+        object: &'a Object,
+        rules: &'a Rules,
+        options: Options,
+        recorder: &'a mut Recorder,
+    ) -> Walk<'a> {
+        let mut frame = Frame::new(0, 0, 0);
+        frame.regs[1] = Value::pointer(Target::Context, 0);
+        let facts = Facts { stack: vec![0; program.functions.len()], ..Facts::default() };
+        Walk {
+            program,
+            graph,
+            object,
+            rules,
+            options,
+            recorder,
+            state: State { frames: vec![std::rc::Rc::new(frame)], ..State::default() },
+            pc: program.functions[0].start,
+            step: Step::new(0, 0),
+            steps: Vec::new(),
+            cost: 0,
+            total: 0,
+            chain: Vec::new(),
+            pending: Vec::new(),
+            stored: Vec::new(),
+            table: vec![Vec::new(); program.insns.len()],
+            attempts: Vec::new(),
+            loops: Loops::default(),
+            resume: Resume::Nothing,
+            failed: None,
+            ids: 0,
+            work: 0,
+            memory: 0,
+            facts,
+            loads: vec![LoadUse::Never; program.functions[0].end],
+        }
+    }
+
+    /// Explores everything.
+    pub fn run(&mut self) -> Result<(), Stop> {
+        loop {
+            let is_done = match self.advance() {
+                Ok(Next::Go(pc)) => {
+                    self.pc = pc;
+                    false
+                }
+                Ok(Next::End(need, summary)) => self.finish(need, summary)?,
+                Err(stop) => self.recover(stop)?,
+            };
+            if is_done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What was found out, when all is explored.
+    pub fn into_facts(self) -> Facts {
+        let loads = self.loads.iter().map(|used| match used {
+            LoadUse::Context(offset) => Some(*offset),
+            LoadUse::Never | LoadUse::Other => None,
+        });
+        Facts { context_loads: loads.collect(), ..self.facts }
+    }
+
+    pub fn fresh(&mut self) -> Id {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// What is left of the hook's ceiling was found to be too little.
+    pub fn too_costly(&self, cost: u64) -> Reason {
+        let costliest = self.loops.costliest.map(|(pc, cost)| {
+            let function = self.program.function_at(pc).map(|index| &self.program.functions[index]);
+            Box::new(LoopCost {
+                function: function.map_or_else(String::new, |function| function.name.clone()),
+                instruction: pc - function.map_or(0, |function| function.start),
+                line: self.program.source_line(pc),
+                cost,
+            })
+        });
+        Reason::TooCostly { cost, ceiling: self.rules.ceiling, costliest }
+    }
+
+    /// Instructions that the current way executed, the first first.
+    pub fn history(&self) -> Vec<usize> {
+        let of_nodes = self.chain.iter().flat_map(|node| &node.steps);
+        of_nodes.chain(&self.steps).map(|step| step.pc as usize).collect()
+    }
+
+    /// One instruction.
+    fn advance(&mut self) -> Result<Next, Stop> {
+        let pc = self.pc;
+        if let Some(stop) = self.failed.take() {
+            return Err(stop);
+        }
+        match std::mem::take(&mut self.resume) {
+            Resume::Nothing => {
+                if let Some(next) = self.arrive()? {
+                    return Ok(next);
+                }
+            }
+            Resume::Loop => {}
+            Resume::Callback => return self.call_back(pc).map_err(|reason| Stop::new(pc, reason)),
+        }
+        self.facts.visited += 1;
+        if self.facts.visited > MAX_VISITED {
+            return Err(Stop::new(pc, Reason::TooComplex(MAX_VISITED)));
+        }
+        let op = self.graph.op(pc)?;
+        self.step = Step::new(pc, self.state.depth());
+        self.step.record = self.recorder.visit(pc, &self.state);
+        self.spend(1).map_err(|reason| Stop::new(pc, reason))?;
+        let next = self.execute(pc, op).map_err(|reason| Stop::new(pc, reason));
+        self.recorder.line(self.program, pc, op, &self.state);
+        next
+    }
+
+    /// Counts what an instruction costs.
+    pub fn spend(&mut self, cost: u64) -> Result<(), Reason> {
+        self.cost = self.cost.saturating_add(cost);
+        self.total = self.total.saturating_add(cost);
+        if self.total > self.rules.ceiling { Err(self.too_costly(self.total)) } else { Ok(()) }
+    }
+
+    /// The instruction's step is done with: it belongs to the way.
+    pub fn commit(&mut self) {
+        let next = Step::new(0, 0);
+        self.steps.push(std::mem::replace(&mut self.step, next));
+    }
+
+    /// Where ways meet, and at heads of loops. Some: the way ends here.
+    fn arrive(&mut self) -> Result<Option<Next>, Stop> {
+        let pc = self.pc;
+        if !self.state.loops.is_empty() && self.leave_loops(pc) {
+            return Ok(Some(Next::End(Need::default(), Summary::default())));
+        }
+        if self.graph.is_head(pc) {
+            return self.arrive_at_head(pc);
+        }
+        if self.graph.is_join(pc) {
+            if let Some(next) = self.find_cover(pc)? {
+                return Ok(Some(next));
+            }
+            if self.steps.len() >= STEPS_BETWEEN {
+                self.store(pc);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Forgets loops that the way has left. True: it has left what is being tried out, where it need not go on.
+    fn leave_loops(&mut self, pc: usize) -> bool {
+        let depth = self.state.depth();
+        while let Some(last) = self.state.loops.last() {
+            let is_left = last.frame > depth
+                || last.frame == depth && last.callback.is_none() && !self.graph.is_inside(pc, last.head);
+            if !is_left {
+                return false;
+            }
+            let (head, attempt, cost) = (last.head, last.attempt, self.total - last.entry_cost);
+            self.state.loops.pop();
+            self.note_loop_cost(head, cost);
+            if attempt != 0 && self.attempts.iter().any(|trial| trial.number == attempt && trial.is_trial) {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub fn note_loop_cost(&mut self, head: usize, cost: u64) {
+        if self.loops.costliest.is_none_or(|(_, most)| most < cost) {
+            self.loops.costliest = Some((head, cost));
+        }
+    }
+
+    fn arrive_at_head(&mut self, pc: usize) -> Result<Option<Next>, Stop> {
+        let depth = self.state.depth();
+        let of_head = |active: &ActiveLoop| active.head == pc && active.frame == depth && active.callback.is_none();
+        let running = self.state.loops.iter().rposition(of_head);
+        if let Some(at) = running {
+            self.state.loops.truncate(at + 1);
+            if self.state.loops[at].attempt != 0 {
+                return self.come_back(self.state.loops[at].attempt).map(Some);
+            }
+        }
+        if let Some(next) = self.find_cover(pc)? {
+            return Ok(Some(next));
+        }
+        match running {
+            None => {
+                let active = ActiveLoop {
+                    head: pc,
+                    frame: depth,
+                    count: 0,
+                    entry_cost: self.total,
+                    attempt: 0,
+                    patience: self.patience(pc),
+                    previous: Some(self.state.without_loops()),
+                    callback: None,
+                };
+                self.state.loops.push(active);
+            }
+            Some(at) => {
+                let current = self.state.without_loops();
+                let active = &mut self.state.loops[at];
+                active.count += 1;
+                let previous = active.previous.replace(current.clone());
+                let is_time = active.count >= active.patience;
+                if let Some(previous) = previous {
+                    self.check_progress(pc, &previous, &current)?;
+                    if is_time && self.try_loop(pc, &previous, &current) {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        self.store(pc);
+        Ok(None)
+    }
+
+    /// A loop that comes back to its head with nothing changed never ends.
+    fn check_progress(&mut self, pc: usize, previous: &State, current: &State) -> Result<(), Stop> {
+        let need = self.everything(pc, current);
+        let mut there = Cover::new(previous, current, &[]);
+        let is_same = there.holds(&need) && Cover::new(current, previous, &[]).holds(&need);
+        let work = there.work;
+        self.work(pc, work)?;
+        if is_same { Err(Stop::new(pc, Reason::InfiniteLoop)) } else { Ok(()) }
+    }
+
+    /// All that may matter at a slot.
+    pub fn everything(&self, pc: usize, state: &State) -> Need {
+        let mut need = Need::all(state.frames.len());
+        if let Some(top) = need.frames.last_mut() {
+            let live = self.graph.live(pc) | 1 << 10;
+            (top.regs, top.exact) = (top.regs & live, top.exact & live);
+        }
+        need
+    }
+
+    fn work(&mut self, pc: usize, work: u64) -> Result<(), Stop> {
+        self.work += work + 1;
+        if self.work > MAX_WORK { Err(Stop::new(pc, Reason::TooComplex(MAX_WORK))) } else { Ok(()) }
+    }
+
+    /// A stored state that covers the current one.
+    fn find_cover(&mut self, pc: usize) -> Result<Option<Next>, Stop> {
+        let mut place = self.table[pc].len();
+        while place > 0 {
+            place -= 1;
+            let index = self.table[pc][place] as usize;
+            if !self.stored[index].is_complete {
+                continue;
+            }
+            let Some(fixed) = self.counters_in_common(index) else { continue };
+            let stored = &self.stored[index];
+            let Some(old) = &stored.state else { continue };
+            let mut cover = Cover::new(old, &self.state, &fixed);
+            let holds = cover.holds(&stored.need);
+            let work = cover.work;
+            self.work(pc, work)?;
+            let stored = &mut self.stored[index];
+            if holds {
+                stored.hits += 1;
+                return Ok(Some(Next::End(stored.need.clone(), stored.summary.clone())));
+            }
+            stored.misses += 1;
+            // States that never cover anything only cost time.
+            let limit = if self.graph.is_head(pc) { 16 } else { 8 };
+            if stored.misses > limit + 3 * stored.hits {
+                stored.state = None;
+                self.memory -= std::mem::take(&mut stored.bytes);
+                self.table[pc].remove(place);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The counters of loops that a stored state leads back to, which this way must be inside of too.
+    fn counters_in_common(&self, stored: usize) -> Option<Vec<Fixed>> {
+        let mut fixed = Vec::new();
+        for &(number, _) in &self.stored[stored].summary.backs {
+            if !self.state.loops.iter().any(|active| active.attempt == number) {
+                return None;
+            }
+            let attempt = self.attempts.iter().find(|attempt| attempt.number == number)?;
+            fixed.extend(attempt.classes.iter().map(|class| Fixed { symbol: class.symbol, shift: 0 }));
+        }
+        Some(fixed)
+    }
+
+    /// Keeps the current state for comparison, if there is room.
+    fn store(&mut self, pc: usize) {
+        if self.memory < MAX_STORED {
+            let state = self.state.clone();
+            self.push_node(1, Some((pc, state)), 0);
+        }
+    }
+
+    /// A node here: what was walked since the last one leads to it.
+    pub fn push_node(&mut self, open: u32, store: Option<(usize, State)>, attempt: u32) {
+        let stored = store.map(|(pc, state)| {
+            let bytes = bytes_of(&state);
+            self.memory += bytes;
+            let index = self.stored.len();
+            self.table[pc].push(index as u32);
+            self.stored.push(Stored {
+                pc,
+                state: Some(state),
+                need: Need::default(),
+                summary: Summary::default(),
+                is_complete: false,
+                hits: 0,
+                misses: 0,
+                bytes,
+            });
+            index
+        });
+        self.chain.push(Node {
+            steps: std::mem::take(&mut self.steps),
+            cost: std::mem::take(&mut self.cost),
+            frames: self.state.frames.len(),
+            open,
+            need: Need::default(),
+            summary: Summary::default(),
+            stored,
+            attempt,
+        });
+    }
+
+    /// The other side of a branch waits.
+    pub fn postpone(&mut self, state: State, pc: usize) -> Result<(), Reason> {
+        let bytes = bytes_of(&state);
+        self.memory += bytes;
+        self.pending.push(Pending { state, pc, total: self.total, bytes });
+        if self.memory > MAX_MEMORY { Err(Reason::TooMuchMemory(MAX_MEMORY)) } else { Ok(()) }
+    }
+
+    /// A way has come to its end: tells the chain, and turns to what waits. True: nothing does.
+    pub fn finish(&mut self, mut need: Need, mut summary: Summary) -> Result<bool, Stop> {
+        let (mut steps, mut cost) = (std::mem::take(&mut self.steps), std::mem::take(&mut self.cost));
+        loop {
+            for step in steps.iter().rev() {
+                need.back(step, self.graph);
+                self.recorder.needed(step.record, &need);
+            }
+            summary.add(cost);
+            let Some(node) = self.chain.last_mut() else {
+                self.facts.worst_cost = summary.exit;
+                return Ok(true);
+            };
+            node.need.add(&need, node.frames);
+            node.summary.raise(&summary);
+            node.open -= 1;
+            if node.open > 0 {
+                break;
+            }
+            let Some(mut node) = self.chain.pop() else { return Ok(true) };
+            if self.options.exact {
+                node.need = Need::all(node.frames);
+            }
+            if node.attempt != 0 && self.complete_attempt(&mut node)? {
+                return Ok(false);
+            }
+            if let Some(stored) = node.stored {
+                let stored = &mut self.stored[stored];
+                stored.need.clone_from(&node.need);
+                stored.summary.clone_from(&node.summary);
+                stored.is_complete = true;
+            }
+            (need, summary, steps, cost) = (node.need, node.summary, node.steps, node.cost);
+        }
+        // An open node has a side that waits.
+        let Some(pending) = self.pending.pop() else { return Ok(true) };
+        self.memory -= pending.bytes;
+        (self.state, self.pc, self.total) = (pending.state, pending.pc, pending.total);
+        Ok(false)
+    }
+
+    /// Takes back all that came after a point of the walk.
+    pub fn take_back(&mut self, chain: usize, pending: usize, stored: usize) {
+        self.chain.truncate(chain);
+        for dropped in self.pending.drain(pending..) {
+            self.memory -= dropped.bytes;
+        }
+        for (index, dropped) in self.stored.drain(stored..).enumerate().rev() {
+            self.memory -= dropped.bytes;
+            // Later states lie behind earlier ones.
+            if self.table[dropped.pc].last() == Some(&((stored + index) as u32)) {
+                self.table[dropped.pc].pop();
+            }
+        }
+    }
+}
+
+/// An estimate of what a stored state takes: its innermost frame is its own.
+fn bytes_of(state: &State) -> usize {
+    let cells = state.frames.last().map_or(0, |frame| frame.stack.cells().len());
+    size_of::<State>() + size_of::<Frame>() + 48 * cells + 64 * state.loops.len()
+}

@@ -1,0 +1,105 @@
+//! `duckbpf verify`: says of every program in a file whether it may run, and why not.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::ValueEnum;
+use duckbpf_runtime::{Profile, Verdict, judge};
+use serde_json::json;
+
+/// Check every program of BPF objects. Ends with 0 if all are accepted, 1 if one is not, 2 if something else is wrong.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Objects, as clang -target bpf makes them.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Whose rules.
+    #[arg(long, value_enum, default_value_t = Rules::Hooks)]
+    profile: Rules,
+    /// One line of JSON for each program: file, function, verdict, id of the error, instructions visited, microseconds.
+    #[arg(long)]
+    json: bool,
+    /// The annotated walk: every instruction visited, and the registers after it.
+    #[arg(long, conflicts_with = "json")]
+    log: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Rules {
+    /// Those of the hook that a program's section names.
+    Hooks,
+    /// Those of a kernel, for programs that were written elsewhere: any section, a context of plain bytes.
+    Generic,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let profile = match arguments.profile {
+        Rules::Hooks => Profile::Hooks,
+        Rules::Generic => Profile::Generic,
+    };
+    let mut out = io::stdout().lock();
+    let mut all_accepted = true;
+    for file in &arguments.files {
+        match judge(file, profile, arguments.log) {
+            Ok(verdicts) => {
+                for verdict in &verdicts {
+                    all_accepted &= verdict.result.is_ok();
+                    if arguments.json {
+                        writeln!(out, "{}", as_json(file, verdict))?;
+                    } else {
+                        print(&mut out, file, verdict)?;
+                    }
+                }
+            }
+            Err(error) => {
+                all_accepted = false;
+                if arguments.json {
+                    let line = json!({
+                        "file": file.to_string_lossy(), "function": null, "verdict": "reject", "id": "bad-object",
+                        "visited": 0, "us": 0.0, "message": error.to_string(),
+                    });
+                    writeln!(out, "{line}")?;
+                } else {
+                    writeln!(out, "{}: {error}", file.display())?;
+                }
+            }
+        }
+    }
+    Ok(if all_accepted { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn as_json(file: &Path, verdict: &Verdict) -> serde_json::Value {
+    let rejection = verdict.result.as_ref().err();
+    let mut line = json!({
+        "file": file.to_string_lossy(),
+        "function": verdict.function,
+        "section": verdict.section,
+        "verdict": if rejection.is_none() { "accept" } else { "reject" },
+        "id": rejection.map(|rejection| rejection.id()),
+        "visited": verdict.visited,
+        "us": verdict.nanoseconds as f64 / 1000.0,
+    });
+    match &verdict.result {
+        Ok(accepted) => line["worst_cost"] = accepted.worst_cost.into(),
+        Err(rejection) => line["message"] = rejection.to_string().into(),
+    }
+    line
+}
+
+fn print(out: &mut impl Write, file: &Path, verdict: &Verdict) -> io::Result<()> {
+    if let Some(log) = &verdict.log {
+        write!(out, "{log}")?;
+    }
+    match &verdict.result {
+        Ok(accepted) => {
+            let (cost, visited) = (accepted.worst_cost, verdict.visited);
+            let microseconds = verdict.nanoseconds as f64 / 1000.0;
+            let (file, function) = (file.display(), &verdict.function);
+            writeln!(out, "{file}: {function}: accepted; worst cost {cost}, {visited} visited in {microseconds:.0} us")
+        }
+        Err(rejection) => writeln!(out, "{}: {rejection}", file.display()),
+    }
+}
