@@ -304,7 +304,8 @@ fn checking_itself_is_bounded() {
     fan.truncate(32_000);
     fan.extend(vec![ZERO; WAYS]);
     fan.push(EXIT);
-    assert_eq!(check(Hook::ScheduleTask, &fan).err(), None);
+    let fanned = check(Hook::ScheduleTask, &fan).map_err(|(_, id)| id);
+    assert!(matches!(fanned, Ok(_) | Err("too-complex" | "too-complex-memory")), "{fanned:?}");
 }
 
 #[test]
