@@ -41,9 +41,8 @@ pub enum Place {
 }
 
 impl Walk<'_> {
-    pub fn load(&mut self, pc: usize, size: Size, signed: bool, dst: Reg, base: Reg, off: i16) -> Result<(), Reason> {
+    pub fn load(&mut self, size: Size, signed: bool, dst: Reg, base: Reg, off: i16) -> Result<(), Reason> {
         let place = self.place(base, i64::from(off), i64::from(size.bytes()), Access::Read)?;
-        self.note_load(pc, base, i64::from(off))?;
         let value = match place {
             Place::Context(Content::Buffer) => Value::pointer(Target::Buffer, 0),
             Place::Context(Content::BufferEnd) => Value::BufferEnd,
@@ -223,21 +222,6 @@ impl Walk<'_> {
         Ok(Place::Context(content))
     }
 
-    /// What a load of the first function reads: the code generator may read the context's fields in another way.
-    fn note_load(&mut self, pc: usize, base: Reg, off: i64) -> Result<(), Reason> {
-        let of_context = match self.state.reg(base) {
-            Value::Pointer(Pointer { to: Target::Context, offset, .. }) => offset.is_constant(),
-            _ => None,
-        };
-        let now = of_context.map_or(LoadUse::Other, |at| LoadUse::Context((at as i64 + off) as u32));
-        let Some(noted) = self.loads.get_mut(pc) else { return Ok(()) };
-        if *noted != LoadUse::Never && *noted != now && self.rules.pure {
-            return Err(Reason::MixedAccess);
-        }
-        *noted = now;
-        Ok(())
-    }
-
     fn note_depth(&mut self, frame: usize, low: i64) {
         let function = self.state.frames[frame].function;
         let depth = &mut self.facts.stack[function];
@@ -349,15 +333,6 @@ pub fn stack_fault(fault: StackFault) -> Reason {
         StackFault::Unwritten(offset) => Reason::StackUninitialised { offset },
         StackFault::PointerPart(offset) => Reason::StackPointerPart { offset },
     }
-}
-
-/// How a load is used over all visits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LoadUse {
-    #[default]
-    Never,
-    Context(u32),
-    Other,
 }
 
 /// Whether an offset is surely a multiple of a power of two.

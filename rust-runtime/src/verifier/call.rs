@@ -33,7 +33,6 @@ struct Arguments {
 impl Walk<'_> {
     /// Calls a function of the program.
     pub fn enter(&mut self, pc: usize, callee: usize) -> Result<Next, Reason> {
-        self.facts.has_calls = true;
         let depth = self.state.frames.len();
         if depth == MAX_FRAMES {
             return Err(Reason::TooDeep);
@@ -106,7 +105,7 @@ impl Walk<'_> {
         }
         self.state.top_mut().regs[..6].fill(Value::Unset);
         if let (Some(function), Some((_, kind))) = (arguments.callback, helper.callback()) {
-            return self.begin_callback(pc, helper, kind, function, &arguments);
+            return self.begin_callback(pc, kind, function, &arguments);
         }
         let result = self.result(pc, helper, &arguments);
         self.state.set(0, result);
@@ -417,7 +416,6 @@ impl Walk<'_> {
     fn begin_callback(
         &mut self,
         pc: usize,
-        helper: &'static HelperSpec,
         kind: CallbackKind,
         function: usize,
         arguments: &Arguments,
@@ -428,9 +426,8 @@ impl Walk<'_> {
                 arguments.map.and_then(|map| self.map_def(map)).map_or(0, |def| u64::from(def.max_entries))
             }
         };
-        self.facts.has_calls = true;
         let context = arguments.context.unwrap_or(Value::constant(0));
-        let callback = Callback { kind, function, context, map: arguments.map, rounds, helper: helper.id };
+        let callback = Callback { kind, function, context, map: arguments.map, rounds };
         let active = ActiveLoop {
             head: pc,
             frame: self.state.depth(),

@@ -15,8 +15,6 @@ use crate::{
 pub struct Graph {
     /// By slot; None: the second half of a 64-bit constant.
     pub ops: Vec<Option<Op>>,
-    /// By function: its slots in reverse postorder: without loops, every one comes after all that lead to it.
-    pub orders: Vec<Vec<usize>>,
     /// By slot: ways meet here.
     joins: Vec<bool>,
     /// By slot: the innermost loop's head; a head's own is the next outer one.
@@ -39,7 +37,6 @@ impl Graph {
         let slots = program.insns.len();
         let mut graph = Graph {
             ops: vec![None; slots],
-            orders: Vec::new(),
             joins: vec![false; slots],
             headers: vec![None; slots],
             heads: vec![false; slots],
@@ -51,7 +48,6 @@ impl Graph {
         for function in &program.functions {
             let order = graph.order(function)?;
             graph.find_live(function, &order);
-            graph.orders.push(order);
         }
         graph.check_calls(program)?;
         Ok(graph)

@@ -30,7 +30,6 @@ mod need;
 mod record;
 mod rejection;
 mod rules;
-mod specialise;
 mod stack;
 mod state;
 mod step;
@@ -43,7 +42,6 @@ pub use graph::Graph;
 pub use judge::{Accepted, Profile, Verdict, judge};
 pub use rejection::{Branch, LoopCost, Place, Reason, Rejection};
 pub use rules::Field;
-pub use specialise::{Assumption, Specialised, specialise};
 
 use std::sync::Arc;
 
@@ -81,14 +79,8 @@ pub struct Facts {
     pub visited: u64,
     /// By function: bytes of stack used.
     pub stack: Vec<u32>,
-    /// By slot of the first function: the context's offset that a load reads.
-    pub context_loads: Vec<Option<u32>>,
     /// Bytes of the context that may be read, as a bit set.
     pub context_bytes: u128,
-    /// It has bpf-to-bpf calls.
-    pub has_calls: bool,
-    /// It compares a pointer with 0.
-    pub has_null_checks: bool,
 }
 
 impl Verified {
@@ -133,6 +125,6 @@ fn check(
     if let Err(stop) = walk.run() {
         return Err(explain::rejection(&walk, stop));
     }
-    let facts = walk.into_facts();
+    let facts = walk.facts;
     Ok((graph, facts))
 }

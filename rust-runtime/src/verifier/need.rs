@@ -39,8 +39,6 @@ pub enum EffectKind {
     None,
     /// Cells were read as numbers or pointers; a load passes its need of exactness on.
     Read,
-    /// Cells were read, and their numbers decided something.
-    ReadExact,
     /// Cells were wholly overwritten.
     Write,
     /// Cells were perhaps, or in part, overwritten.
@@ -145,10 +143,6 @@ impl Need {
             let needed = self.frame(usize::from(effect.frame));
             match effect.kind {
                 EffectKind::Read => needed.cells |= effect.cells(),
-                EffectKind::ReadExact => {
-                    needed.cells |= effect.cells();
-                    needed.exact_cells |= effect.cells();
-                }
                 EffectKind::Everything => *self = Need::all(frame + 1),
                 _ => {}
             }

@@ -169,8 +169,6 @@ pub enum Reason {
     ContextOffset(String),
     #[error("the context is read-only here")]
     ContextWrite,
-    #[error("this instruction uses the context on one way and something else on another")]
-    MixedAccess,
     #[error("{size} bytes at {offset} from r10 are outside of the stack of {STACK} bytes")]
     StackBounds { offset: String, size: i64 },
     #[error("the stack at r10{offset:+} may not have been written")]
@@ -272,7 +270,6 @@ impl Reason {
             Reason::ContextField { .. } => "context-field",
             Reason::ContextOffset(_) => "context-offset",
             Reason::ContextWrite => "context-write",
-            Reason::MixedAccess => "mixed-access",
             Reason::StackBounds { .. } => "stack-bounds",
             Reason::StackUninitialised { .. } => "stack-uninitialised",
             Reason::StackPointerPart { .. } => "stack-pointer-part",

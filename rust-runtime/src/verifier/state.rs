@@ -74,7 +74,6 @@ pub struct Callback {
     pub map: Option<super::value::MapRef>,
     /// The most rounds.
     pub rounds: u64,
-    pub helper: u32,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -62,7 +62,7 @@ impl Walk<'_> {
                 let function = Graph::callee(self.program, pc, off).ok_or(Reason::CallTarget)?;
                 self.state.set(dst, Value::Function(function as u32));
             }
-            Op::Load { size, signed, dst, base, off } => self.load(pc, size, signed, dst, base, off)?,
+            Op::Load { size, signed, dst, base, off } => self.load(size, signed, dst, base, off)?,
             Op::Store { size, base, off, src } => self.store_value(size, base, off, src)?,
             Op::Atomic { op, fetch, size, base, off, src } => self.atomic(op, fetch, size, base, off, src)?,
         }
@@ -399,7 +399,6 @@ impl Walk<'_> {
         if width == Width::W32 || matches!(value, Value::Function(_) | Value::BufferEnd) {
             return Err(Reason::PointerComparison);
         }
-        self.facts.has_null_checks = true;
         let id = value.null_id();
         let sides = match (id, equal) {
             (0, true) => [None, Some(false)],

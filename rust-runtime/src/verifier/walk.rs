@@ -6,7 +6,6 @@
 
 use super::{
     Facts, MAX_VISITED, Reason,
-    access::LoadUse,
     attempt::Attempt,
     cover::{Cover, Fixed},
     graph::Graph,
@@ -155,8 +154,6 @@ pub struct Walk<'a> {
     work: u64,
     memory: usize,
     pub facts: Facts,
-    /// By slot of the first function.
-    pub loads: Vec<LoadUse>,
 }
 
 /// What was learnt of loops.
@@ -212,7 +209,6 @@ impl<'a> Walk<'a> {
             work: 0,
             memory: 0,
             facts,
-            loads: vec![LoadUse::Never; program.functions[0].end],
         }
     }
 
@@ -231,15 +227,6 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         }
-    }
-
-    /// What was found out, when all is explored.
-    pub fn into_facts(self) -> Facts {
-        let loads = self.loads.iter().map(|used| match used {
-            LoadUse::Context(offset) => Some(*offset),
-            LoadUse::Never | LoadUse::Other => None,
-        });
-        Facts { context_loads: loads.collect(), ..self.facts }
     }
 
     pub fn fresh(&mut self) -> Id {
