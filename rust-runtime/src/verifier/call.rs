@@ -8,7 +8,7 @@ use super::{
     domain::Scalar,
     need::EffectKind,
     stack::{cells_of, whole_cells_of},
-    state::{ActiveLoop, Callback, Frame, Handle},
+    state::{ActiveLoop, Callback, Frame, Handle, State},
     value::{Link, MapRef, Num, Pointer, Target, Value},
     walk::{Next, Walk},
 };
@@ -100,6 +100,10 @@ impl Walk<'_> {
         if self.rules.counts_callbacks {
             self.spend(helper.cost.of(self.bytes(helper, &arguments)))?;
         }
+        if helper.ret == RetKind::StatusIfReturns {
+            // It may be the program's end.
+            self.check_released(0)?;
+        }
         if helper.releases().is_some() {
             self.release(arguments.released)?;
         }
@@ -107,10 +111,36 @@ impl Walk<'_> {
         if let (Some(function), Some((_, kind))) = (arguments.callback, helper.callback()) {
             return self.begin_callback(pc, kind, function, &arguments);
         }
+        let returned = match helper.ret {
+            RetKind::StatusIfReturns => self.after_tail_call()?,
+            _ => None,
+        };
         let result = self.result(pc, helper, &arguments);
         self.state.set(0, result);
         self.commit();
+        if let Some((state, to)) = returned {
+            self.push_node(2, None, 0);
+            self.postpone(state, to)?;
+        }
         Ok(Next::Go(pc + 1))
+    }
+
+    /// A tail call that succeeds ends the function, not its callers: they get what the other program returns.
+    fn after_tail_call(&mut self) -> Result<Option<(State, usize)>, Reason> {
+        let depth = self.state.depth();
+        if depth == 0 {
+            return Ok(None);
+        }
+        if self.state.top().callback {
+            return Err(Reason::TailCallInCallback);
+        }
+        let mut state = self.state.clone();
+        let call = state.top().call;
+        state.frames.pop();
+        state.loops.retain(|active| active.frame < depth);
+        let symbol = self.fresh();
+        state.set(0, Value::Number(Num::symbol(Scalar::unknown(), symbol)));
+        Ok(Some((state, call + 1)))
     }
 
     fn bytes(&self, helper: &HelperSpec, arguments: &Arguments) -> u64 {

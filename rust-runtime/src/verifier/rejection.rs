@@ -209,6 +209,8 @@ pub enum Reason {
     NotHeld,
     #[error("a callback must return 0 or 1; it may return {0}")]
     CallbackResult(String),
+    #[error("a callback cannot make a tail call")]
+    TailCallInCallback,
     #[error("what the callback changes does not settle: {0}")]
     CallbackUnsettled(String),
     #[error("the result may be {found}; this hook takes {low} to {high}")]
@@ -290,6 +292,7 @@ impl Reason {
             Reason::Unreleased { .. } => "unreleased",
             Reason::NotHeld => "not-held",
             Reason::CallbackResult(_) => "callback-result",
+            Reason::TailCallInCallback => "tail-call-in-callback",
             Reason::CallbackUnsettled(_) => "callback-unsettled",
             Reason::ReturnRange { .. } => "return-range",
         }

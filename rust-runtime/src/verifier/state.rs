@@ -243,7 +243,7 @@ fn refined(number: &Num, link: Link, range: &Scalar, counter: Option<Counter>) -
         result = meet(&result, &range.alu(Alu::Add, &by, Width::W64))?;
     }
     if let Some(counter) = counter.filter(|counter| is_exact(number.link, *counter)) {
-        let at = |value: i64| number.link.scale * value + number.link.add;
+        let at = |value: i64| number.link.scale.wrapping_mul(value).wrapping_add(number.link.add);
         let (a, b) = (at(counter.low), at(counter.high));
         result = meet(&result, &Scalar::signed(a.min(b), a.max(b)))?;
     }

@@ -224,9 +224,11 @@ impl Walk<'_> {
         match (a, b) {
             (Value::Number(a), Value::Number(b)) => self.compare(cond, width, (dst, a), (src, b), target, next),
             (pointer, Value::Number(zero)) if zero.is_constant() == Some(0) => {
+                self.demand(src);
                 self.null_check(cond, width, pointer, target, next)
             }
             (Value::Number(zero), pointer) if zero.is_constant() == Some(0) => {
+                self.demand(Operand::Reg(dst));
                 self.null_check(cond, width, pointer, target, next)
             }
             (Value::Pointer(a), Value::Pointer(b)) if width == Width::W64 && self.may_relate(&a, &b) => {

@@ -23,8 +23,8 @@ const MAX_MEMORY: usize = 72 << 20;
 const MAX_STORED: usize = 40 << 20;
 /// Comparisons of values that the whole walk may make.
 const MAX_WORK: u64 = 32_000_000;
-/// Steps between stored states, so that comparing does not cost more than walking.
-const STEPS_BETWEEN: usize = 3;
+/// Instructions between stored states, so that comparing does not cost more than walking.
+const STEPS_BETWEEN: u32 = 3;
 
 /// What may follow from a state: its cost up to an exit, and up to each loop's head that is being proved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +97,7 @@ pub struct Pending {
     pub state: State,
     pub pc: usize,
     pub total: u64,
+    unstored: u32,
     bytes: usize,
 }
 
@@ -150,6 +151,8 @@ pub struct Walk<'a> {
     pub resume: Resume,
     /// What was found wrong while a way ended.
     pub failed: Option<Stop>,
+    /// Instructions since the last state was stored on this way.
+    unstored: u32,
     ids: Id,
     work: u64,
     memory: usize,
@@ -205,6 +208,7 @@ impl<'a> Walk<'a> {
             loops: Loops::default(),
             resume: Resume::Nothing,
             failed: None,
+            unstored: 0,
             ids: 0,
             work: 0,
             memory: 0,
@@ -270,6 +274,7 @@ impl<'a> Walk<'a> {
             Resume::Callback => return self.call_back(pc).map_err(|reason| Stop::new(pc, reason)),
         }
         self.facts.visited += 1;
+        self.unstored += 1;
         if self.facts.visited > MAX_VISITED {
             return Err(Stop::new(pc, Reason::TooComplex(MAX_VISITED)));
         }
@@ -308,7 +313,7 @@ impl<'a> Walk<'a> {
             if let Some(next) = self.find_cover(pc)? {
                 return Ok(Some(next));
             }
-            if self.steps.len() >= STEPS_BETWEEN {
+            if self.unstored >= STEPS_BETWEEN {
                 self.store(pc);
             }
         }
@@ -426,8 +431,10 @@ impl<'a> Walk<'a> {
             let holds = cover.holds(&stored.need);
             let work = cover.work;
             self.work(pc, work)?;
+            // Where the sum would be too much, the way itself may cost less.
+            let is_cheap = self.total.saturating_add(self.stored[index].summary.exit) <= self.rules.ceiling;
             let stored = &mut self.stored[index];
-            if holds {
+            if holds && is_cheap {
                 stored.hits += 1;
                 return Ok(Some(Next::End(stored.need.clone(), stored.summary.clone())));
             }
@@ -460,6 +467,7 @@ impl<'a> Walk<'a> {
     fn store(&mut self, pc: usize) {
         if self.memory < MAX_STORED {
             let state = self.state.clone();
+            self.unstored = 0;
             self.push_node(1, Some((pc, state)), 0);
         }
     }
@@ -499,7 +507,7 @@ impl<'a> Walk<'a> {
     pub fn postpone(&mut self, state: State, pc: usize) -> Result<(), Reason> {
         let bytes = bytes_of(&state);
         self.memory += bytes;
-        self.pending.push(Pending { state, pc, total: self.total, bytes });
+        self.pending.push(Pending { state, pc, total: self.total, unstored: self.unstored, bytes });
         if self.memory > MAX_MEMORY { Err(Reason::TooMuchMemory(MAX_MEMORY)) } else { Ok(()) }
     }
 
@@ -514,6 +522,9 @@ impl<'a> Walk<'a> {
             summary.add(cost);
             let Some(node) = self.chain.last_mut() else {
                 self.facts.worst_cost = summary.exit;
+                if summary.exit > self.rules.ceiling {
+                    return Err(Stop::new(self.program.functions[0].start, self.too_costly(summary.exit)));
+                }
                 return Ok(true);
             };
             node.need.add(&need, node.frames);
@@ -541,6 +552,7 @@ impl<'a> Walk<'a> {
         let Some(pending) = self.pending.pop() else { return Ok(true) };
         self.memory -= pending.bytes;
         (self.state, self.pc, self.total) = (pending.state, pending.pc, pending.total);
+        self.unstored = pending.unstored;
         Ok(false)
     }
 
