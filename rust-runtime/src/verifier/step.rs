@@ -7,7 +7,7 @@ use super::{
     need::{Effect, EffectKind, Need},
     state::State,
     value::{Id, Link, MapRef, Num, Pointer, Target, Value},
-    walk::{Next, Summary, Walk},
+    walk::{MANY_ROUNDS, Next, Summary, Walk},
 };
 use crate::isa::{Alu, Cond, Op, Operand, Reg, Width};
 
@@ -373,8 +373,11 @@ impl Walk<'_> {
     fn go_both_ways(&mut self, taken: State, target: usize, next: usize) -> Result<Next, Reason> {
         self.commit();
         self.push_node(2, None, 0);
-        let stays = |to: usize| self.state.loops.last().is_some_and(|active| self.graph.is_inside(to, active.head));
-        if stays(target) && !stays(next) {
+        let innermost = self.state.loops.last();
+        let stays = |to: usize| innermost.is_some_and(|active| self.graph.is_inside(to, active.head));
+        // Of long loops the exits come first, so that they need not all wait.
+        let is_long = innermost.is_some_and(|active| active.attempt == 0 && active.count > MANY_ROUNDS);
+        if stays(target) != is_long && stays(next) == is_long {
             let passed = std::mem::replace(&mut self.state, taken);
             self.postpone(passed, next)?;
             Ok(Next::Go(target))

@@ -26,6 +26,9 @@ const MAX_WORK: u64 = 32_000_000;
 /// Instructions between stored states, so that comparing does not cost more than walking.
 const STEPS_BETWEEN: u32 = 3;
 
+/// Rounds of a loop beyond which not every one is stored, and exits are explored before the next round.
+pub const MANY_ROUNDS: u32 = 64;
+
 /// What may follow from a state: its cost up to an exit, and up to each loop's head that is being proved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -85,7 +88,6 @@ pub struct Stored {
     pub state: Option<State>,
     pub need: Need,
     pub summary: Summary,
-    pub is_complete: bool,
     hits: u32,
     misses: u32,
     bytes: usize,
@@ -144,7 +146,7 @@ pub struct Walk<'a> {
     pub chain: Vec<Node>,
     pub pending: Vec<Pending>,
     pub stored: Vec<Stored>,
-    /// By slot: stored states.
+    /// By slot: stored states from which everything is explored.
     table: Vec<Vec<u32>>,
     pub attempts: Vec<Attempt>,
     pub loops: Loops,
@@ -358,6 +360,7 @@ impl<'a> Walk<'a> {
         if let Some(next) = self.find_cover(pc)? {
             return Ok(Some(next));
         }
+        let mut is_worth_storing = true;
         match running {
             None => {
                 let active = ActiveLoop {
@@ -376,6 +379,7 @@ impl<'a> Walk<'a> {
                 let current = self.state.without_loops();
                 let active = &mut self.state.loops[at];
                 active.count += 1;
+                is_worth_storing = active.count < MANY_ROUNDS || active.count.is_multiple_of(MANY_ROUNDS);
                 let previous = active.previous.replace(current.clone());
                 let is_time = active.count >= active.patience;
                 if let Some(previous) = previous {
@@ -386,7 +390,9 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        self.store(pc);
+        if is_worth_storing {
+            self.store(pc);
+        }
         Ok(None)
     }
 
@@ -421,9 +427,6 @@ impl<'a> Walk<'a> {
         while place > 0 {
             place -= 1;
             let index = self.table[pc][place] as usize;
-            if !self.stored[index].is_complete {
-                continue;
-            }
             let Some(fixed) = self.counters_in_common(index) else { continue };
             let stored = &self.stored[index];
             let Some(old) = &stored.state else { continue };
@@ -478,13 +481,11 @@ impl<'a> Walk<'a> {
             let bytes = bytes_of(&state);
             self.memory += bytes;
             let index = self.stored.len();
-            self.table[pc].push(index as u32);
             self.stored.push(Stored {
                 pc,
                 state: Some(state),
                 need: Need::default(),
                 summary: Summary::default(),
-                is_complete: false,
                 hits: 0,
                 misses: 0,
                 bytes,
@@ -541,10 +542,11 @@ impl<'a> Walk<'a> {
                 return Ok(false);
             }
             if let Some(stored) = node.stored {
+                let index = stored as u32;
                 let stored = &mut self.stored[stored];
                 stored.need.clone_from(&node.need);
                 stored.summary.clone_from(&node.summary);
-                stored.is_complete = true;
+                self.table[stored.pc].push(index);
             }
             (need, summary, steps, cost) = (node.need, node.summary, node.steps, node.cost);
         }
@@ -562,11 +564,12 @@ impl<'a> Walk<'a> {
         for dropped in self.pending.drain(pending..) {
             self.memory -= dropped.bytes;
         }
-        for (index, dropped) in self.stored.drain(stored..).enumerate().rev() {
+        for dropped in self.stored.drain(stored..) {
             self.memory -= dropped.bytes;
-            // Later states lie behind earlier ones.
-            if self.table[dropped.pc].last() == Some(&((stored + index) as u32)) {
-                self.table[dropped.pc].pop();
+            // What was completed since lies behind what was before.
+            let table = &mut self.table[dropped.pc];
+            while table.last().is_some_and(|&last| last as usize >= stored) {
+                table.pop();
             }
         }
     }
