@@ -170,9 +170,14 @@ fn programs_that_do_not_end() {
     .unwrap();
     common::compile(&source, &object, "v4");
     assert_says!(refusal(&object), "can end without exit", "instruction 0");
-    let bounded = "SEC(\"duckdb/load\") __u64 f(struct duckbpf_load_ctx *c) { __u64 s = c->size, n = 0;\n\
-                   while (s) { s = s * 3 / 7; n += s; asm volatile(\"\"); }\nreturn n; }";
-    assert_says!(refused("looping", bounded), "closes a loop", "unroll", "looping.bpf.c:");
+    let endless = "SEC(\"duckdb/load\") __u64 f(struct duckbpf_load_ctx *c) { __u64 s = c->size, n = 0;\n\
+                   while (s) { s = s * 3 + 1; n += s; asm volatile(\"\"); }\nreturn n; }";
+    assert_says!(refused("endless", endless), "the ceiling is 4096", "[too-costly]", "endless.bpf.c:");
+    // Each round leaves three sevenths: it does end.
+    let shrinking = "SEC(\"duckdb/load\") __u64 f(struct duckbpf_load_ctx *c) { __u64 s = c->size, n = 0;\n\
+                     while (s) { s = s * 3 / 7; n += s; asm volatile(\"\"); }\nreturn n; }";
+    let host = MockHost::lock();
+    host.runtime.verify(&program("shrinking", shrinking)).unwrap();
 }
 
 #[test]
