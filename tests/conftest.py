@@ -14,8 +14,8 @@ from official import CARRIER, ROOT, install
 pytest_plugins = ["isolation"]
 
 if CARRIER == "engine":
-    # About official builds, and how the graft gets into them.
-    collect_ignore = [f"e2e/test_{name}.py" for name in ("unknown_duckdb", "outside_counts")]
+    # About official builds, and packages that stand on them.
+    collect_ignore = [f"e2e/test_{name}.py" for name in ("unknown_duckdb", "outside_counts", "snippets")]
 
 GALLERY = ROOT / "target" / "bpf"
 PROGRAMS = ROOT / "target" / "bpf-tests"

@@ -25,6 +25,8 @@ const DUCKDB: &str = "v2.0.0";
 const SOURCE_ID: &str = "d54cbbe3df";
 /// The unit that knows which extensions are linked in.
 const EXTENSION_LOADER: &str = "duckdb/generated_extension_loader_package_build.cpp";
+/// The shim's own functions are nobody's business; its C entry, duckdb_hookpoints_v1, is.
+const EXPORTS: &str = "{ global: *; local: *duckbpf*; };\n";
 /// What to do about an engine that can't be used.
 const ADVICE: &str = "`cargo xtask engine` builds it: 20 to 45 minutes on two cores from nothing, a few after a change";
 
@@ -298,7 +300,7 @@ fn finish(
     objects: &Objects,
 ) -> Result<Manifest> {
     let folder = folder(layout, toolchain);
-    let linked = objects.hash(&format!("{} {:?}", compiler.version(), link_flags(toolchain)))?;
+    let linked = objects.hash(&format!("{} {:?} {EXPORTS}", compiler.version(), link_flags(toolchain)))?;
     if let Ok(engine) = Engine::find(layout, toolchain)
         && engine.manifest.linked == linked
     {
@@ -347,8 +349,7 @@ fn install(
     let folder = folder(layout, toolchain).join(kind.name());
     let lib = folder.join("lib");
     let path = |name: &str| lib.join(name);
-    // The shim's own functions are nobody's business; its C entry is.
-    write(&folder.join("exports.map"), b"{ global: *; local: *7duckbpf*; };\n")?;
+    write(&folder.join("exports.map"), EXPORTS.as_bytes())?;
     let list: String = objects.of(kind).map(|object| format!("\"{}\"\n", object.display())).collect();
     write(&folder.join("objects.txt"), list.as_bytes())?;
     std::fs::create_dir_all(&lib).with_context(|| format!("creating {}", lib.display()))?;

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 import sandbox
-from official import CONFIG, EXTENSION
+from official import CARRIER, CONFIG, EXTENSION
 
 
 def works(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -122,6 +122,7 @@ def test_databases_come_and_go(gallery):
             assert works(connection)
 
 
+@pytest.mark.skipif(CARRIER == "engine", reason="pandas and pyarrow as the official package offers them")
 def test_pyarrow_and_pandas_before_load(gallery):
     import pandas
     import pyarrow
