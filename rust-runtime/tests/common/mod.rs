@@ -8,7 +8,8 @@ use std::{
     sync::OnceLock,
 };
 
-pub const GALLERY: [&str; 11] = [
+pub const GALLERY: [&str; 16] = [
+    "count_calls",
     "default_allocate_new_block",
     "default_execute_forever",
     "default_hash",
@@ -17,9 +18,13 @@ pub const GALLERY: [&str; 11] = [
     "default_unpin",
     "default_update_used_memory",
     "hash_wy",
+    "load_keep_hot",
     "observe_counts",
+    "schedule_under_pressure",
     "schedule_young_first",
+    "trace_load",
     "unpin_drop_scanned",
+    "unpin_sizes",
 ];
 
 fn root() -> PathBuf {
