@@ -142,37 +142,48 @@ con.execute(f"SET hook_program = '{programs}'")
 def calls():
     return Counter(dict(con.execute("SELECT hook, calls FROM hook_points()").fetchall()))
 
-counts = {}
-for name, sql in queries:
-    # Into a table: the same plan, whoever the client is.
-    statement = f"CREATE OR REPLACE TEMP TABLE result AS {sql}"
-    con.execute(statement).fetchall()
+def once(statement):
     before = calls()
     idle = calls() - before
     before = calls()
     con.execute(statement).fetchall()
-    counts[name] = calls() - before - idle
+    return calls() - before - idle
+
+counts = {}
+for name, sql in queries:
+    # Into a table: the same plan, whoever the client is. A worker that was idle for long adds a call: the least of three.
+    statement = f"CREATE OR REPLACE TEMP TABLE result AS {sql}"
+    con.execute(statement).fetchall()
+    passes = [once(statement) for _ in range(3)]
+    counts[name] = {hook: min(one[hook] for one in passes) for hook in passes[0]}
 print(json.dumps(counts))
 """
 
 
-def count(python: Path, environment: dict[str, str], programs: list[Path]) -> dict[str, Counter[str]]:
+def count(library: Path, programs: list[Path]) -> dict[str, Counter[str]]:
     """Hook calls of the 22 queries, by query."""
     database = str(ROOT / "target" / "bench" / "data" / "tpch-sf0.01.duckdb")
     queries = [
         (file.stem, file.read_text().rstrip().rstrip(";")) for file in sorted((ROOT / "tpch/queries").glob("q*.sql"))
     ]
     job = json.dumps([CONFIG, database, ", ".join(map(str, programs)), queries])
-    ended = subprocess.run([python, "-c", COUNT, job], env=environment, capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", COUNT, job],
+        env={**os.environ, "DUCKBPF_LIBRARY": str(library)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return {name: Counter(calls) for name, calls in json.loads(ended.stdout).items()}
 
 
 def test_hook_calls_agree_between_the_carriers(gallery):
     programs = sorted(gallery.glob("default_*.bpf.o"))
     assert len(programs) == 7
-    official = {name: text for name, text in os.environ.items() if name not in ("PYTHONPATH", "DUCKBPF_LIBRARY")}
-    grafted = count(ROOT / "target" / "venv" / "bin" / "python", official, programs)
-    linked = count(Path(sys.executable), dict(os.environ), programs)
+    (wheel,) = (ROOT / "target" / "venv").glob("lib/python*/site-packages/_duckdb*.so")
+    # The wheel's own client plans a statement once, ADBC twice: both are driven by the same.
+    grafted = count(wheel, programs)
+    linked = count(HOOKED / "libduckdb.so", programs)
     assert len(linked) == 22
     total = sum(linked.values(), Counter())
     assert all(total[hook] > 100 for hook in ("hash", "load", "unpin", "schedule_task", "execute_forever")), total
