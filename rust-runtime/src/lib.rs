@@ -7,6 +7,8 @@
 //! The types carry the proof: only the verifier makes a `Verified`, only that can be compiled, only a `Program` can be
 //! attached. [`Runtime`] is the way in; `README.md` in this crate's folder says what is safe and what is not yet.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(any(test, feature = "disasm"))]
 mod disassemble;
 mod error;
@@ -20,12 +22,13 @@ mod object;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verifier;
-#[cfg(test)]
+#[cfg(any(test, feature = "conformance"))]
 mod vm;
 
 #[cfg(any(test, feature = "disasm"))]
 pub use disassemble::disassemble;
 pub use error::{Error, Problem};
+pub use helpers::{ArgKind, Bytes, CallbackKind, Cost, HelperSpec, Hooks, RetKind, TABLE as HELPERS};
 pub use hook::{Class, Hook};
 pub use hooks::{
     Attached, Degenerate, Generation, MapHandle, MapInfo, Options, PointInfo, ProgramInfo, ProgramReport, Refusals,

@@ -29,7 +29,8 @@ fn maps() -> Vec<(String, String, String)> {
 
 /// Executable pages of programs.
 fn code() -> BTreeSet<String> {
-    let is_code = |(_, rights, path): &(String, String, String)| rights.contains('x') && path.contains("memfd:duckbpf");
+    let is_code =
+        |(_, rights, path): &(String, String, String)| rights.contains('x') && path.contains("memfd:duckbpf-code");
     maps().into_iter().filter(is_code).map(|(range, ..)| range).collect()
 }
 
@@ -51,7 +52,7 @@ fn nothing_is_ever_writable_and_executable() {
                 for (range, rights, path) in maps() {
                     assert!(!(rights.contains('w') && rights.contains('x')), "{range} {rights} {path}");
                     assert!(
-                        !(rights.contains('w') && path.contains("memfd:duckbpf")),
+                        !(rights.contains('w') && path.contains("memfd:duckbpf-code")),
                         "a writable view of code: {range}"
                     );
                 }

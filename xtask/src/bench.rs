@@ -17,7 +17,7 @@ use duckbpf_tpch::worker::{Calls, Hooks, Host, Setup};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::venv::Venv;
-use crate::{boot, engine, extension, graft, instructions, paths, process, programs};
+use crate::{boot, engine, extension, graft, hooks, instructions, paths, process, programs};
 
 /// The defaults, one a hook, in the order of the hooks.
 const DEFAULTS: [&str; 7] = [
@@ -47,6 +47,8 @@ enum What {
     Tpch(Tpch),
     /// What detached hooks cost in instructions, by callgrind
     Instructions(instructions::Args),
+    /// What a call, a key, a compilation and a reload cost, into target/bench/hooks.json
+    Hooks(hooks::Args),
 }
 
 #[derive(clap::Args)]
@@ -119,6 +121,7 @@ pub fn run(args: Args) -> Result<()> {
     let args = match args.what {
         What::Tpch(args) => args,
         What::Instructions(args) => return instructions::run(args),
+        What::Hooks(args) => return hooks::run(args),
     };
     let setup = prepare(&args)?;
     check_stock(&setup, args.sf)?;

@@ -9,6 +9,7 @@ mod boot;
 mod engine;
 mod extension;
 mod graft;
+mod hooks;
 mod hosts;
 mod instructions;
 mod paths;

@@ -43,7 +43,7 @@ pub struct Assembled {
     /// Where tail calls of other programs lead.
     pub tail_entry: usize,
     pub hash_batch: Option<usize>,
-    /// By slot: where its code begins; u32::MAX for a slot without code of its own.
+    /// By slot, if it was asked for: where its code begins; u32::MAX for a slot without code of its own.
     pub slots: Vec<u32>,
     /// Where the functions end and the loops over keys begin.
     pub code_end: usize,
@@ -77,13 +77,19 @@ const BPF_LOOP: u32 = 181;
 /// Holds the rounds that bpf_loop made; callbacks bring it back.
 const ROUNDS: u8 = 12;
 
-pub fn assemble(verified: &Verified, bindings: &Bindings, env: &'static Env) -> Result<Assembled, String> {
+/// `listed`: with the slots' places.
+pub fn assemble(
+    verified: &Verified,
+    bindings: &Bindings,
+    env: &'static Env,
+    listed: bool,
+) -> Result<Assembled, String> {
     let text = verified.text();
     let count = text.insns.len();
     let mut ops = Assembler::new_with_capacity(0, 64 + 8 * count, 0, 0, 16 + count / 4, 0, 16 + count / 4);
     let functions = text.functions.iter().map(|_| ops.new_dynamic_label()).collect();
     let emitter = Emitter { verified, bindings, env, functions, counts: counts(verified) };
-    let mut slots = vec![u32::MAX; count];
+    let mut slots = listed.then(|| vec![u32::MAX; count]);
     emitter.entry(&mut ops);
     let mut tail_entry = 0;
     for index in 0..text.functions.len() {
@@ -104,14 +110,14 @@ pub fn assemble(verified: &Verified, bindings: &Bindings, env: &'static Env) -> 
         _ => None,
     };
     let bytes = ops.finalize().map_err(|error| error.to_string())?;
-    Ok(Assembled { bytes, entry: 0, tail_entry, hash_batch, slots, code_end })
+    Ok(Assembled { bytes, entry: 0, tail_entry, hash_batch, slots: slots.unwrap_or_default(), code_end })
 }
 
 /// By function: whether it makes tail calls, or calls a function that does.
 fn counts(verified: &Verified) -> Vec<bool> {
     let (text, ops) = (verified.text(), &verified.graph().ops);
     let mut counts = vec![false; text.functions.len()];
-    if !ops.iter().flatten().any(|op| *op == Op::Helper { id: TAIL_CALL }) {
+    if !ops.iter().any(|op| matches!(op, Some(Op::Helper { id: TAIL_CALL }))) {
         return counts;
     }
     loop {
@@ -173,18 +179,13 @@ impl Frame {
     }
 }
 
-/// x86-64 registers that a function sets and its caller expects unchanged.
-fn callee_saved(ops: impl Iterator<Item = Op>) -> Vec<u8> {
-    let written = ops.filter_map(Op::written).fold(0u16, |set, reg| set | 1 << reg);
-    (6..=9).filter(|reg| written & 1 << reg != 0).map(x86).collect()
-}
-
 /// One function while its code is made.
 struct Function<'a> {
     ops: &'a [Option<Op>],
     start: usize,
-    /// By slot: where jumps lead to it.
-    labels: Vec<Option<DynamicLabel>>,
+    /// By slot: 0, or where jumps lead to it, counted from 1 in `labels`.
+    marks: Vec<u32>,
+    labels: Vec<DynamicLabel>,
     /// By slot: the most bytes that all code before it takes.
     ends: Vec<u32>,
     frame: Frame,
@@ -203,8 +204,13 @@ impl Function<'_> {
         (pc as i64 + 1 + i64::from(off)) as usize - self.start
     }
 
-    fn label(&self, slot: usize) -> Result<DynamicLabel, String> {
-        self.labels.get(slot).copied().flatten().ok_or_else(|| "a jump that leads nowhere".into())
+    fn label(&self, slot: usize) -> Option<DynamicLabel> {
+        let mark = *self.marks.get(slot)?;
+        self.labels.get((mark as usize).checked_sub(1)?).copied()
+    }
+
+    fn target_label(&self, slot: usize) -> Result<DynamicLabel, String> {
+        self.label(slot).ok_or_else(|| "a jump that leads nowhere".into())
     }
 
     /// Whether a short jump from a slot to another reaches for certain.
@@ -213,16 +219,14 @@ impl Function<'_> {
         distance <= i8::MAX as u32
     }
 
-    /// The instruction after one of a slot, unless it can be reached by a jump.
+    /// The instruction at a slot, unless it can be reached by a jump.
     fn next(&self, slot: usize) -> Option<Op> {
-        let op = self.ops[slot]?;
-        let next = slot + op.slots();
-        self.labels.get(next)?.is_none().then(|| self.ops[next]).flatten()
+        if *self.marks.get(slot)? == 0 { self.ops[slot] } else { None }
     }
 }
 
 impl<'a> Emitter<'a> {
-    fn function(&self, ops: &mut Assembler, index: usize, slots: &mut [u32]) -> Result<(), String> {
+    fn function(&self, ops: &mut Assembler, index: usize, slots: &mut Option<Vec<u32>>) -> Result<(), String> {
         let function = self.prepare(ops, index)?;
         let entry = self.functions[index];
         dynasm!(ops; .arch x64; =>entry);
@@ -231,33 +235,38 @@ impl<'a> Emitter<'a> {
             store(ops, Size::D, function.word(0), Src::Reg(9));
         }
         let mut known = Known::default();
-        // Registers whose upper halves are 0 for certain, whichever way led here.
-        let mut short: u16 = 0;
         let mut slot = 0;
         while slot < function.ops.len() {
             let Some(op) = function.ops[slot] else {
                 slot += 1;
                 continue;
             };
-            slots[function.start + slot] = ops.offset().0 as u32;
-            if let Some(label) = function.labels[slot] {
+            if let Some(slots) = slots {
+                slots[function.start + slot] = ops.offset().0 as u32;
+            }
+            if let Some(label) = function.label(slot) {
                 dynasm!(ops; .arch x64; =>label);
-                short = 0;
                 known = Known::default();
             }
-            let fused = function.next(slot).filter(|&next| fuse(ops, op, next));
-            let is_needless = matches!(op, Op::Alu { op: Alu::Mov, width: Width::W32, dst, src: Operand::Reg(src) } if dst == src)
-                && op.written().is_some_and(|reg| short & 1 << reg != 0);
-            if fused.is_none() && !is_needless {
-                self.instruction(ops, &function, slot, op, &known)?;
-            }
-            known.after(op, |off| callee(self.verified.text(), function.start + slot, off));
-            short = after(short, op);
             slot += op.slots();
-            if let Some(next) = fused {
-                known.after(next, |_| None);
-                short = after(short, next);
-                slot += next.slots();
+            match op {
+                Op::Alu { op, width, dst, src } => {
+                    if function.next(slot).is_some_and(|next| fuse(ops, (op, width, dst, src), next)) {
+                        known.set(dst, None, false);
+                        slot += 1;
+                        continue;
+                    }
+                    let is_needless =
+                        op == Alu::Mov && width == Width::W32 && src == Operand::Reg(dst) && known.is_short(dst);
+                    if !is_needless {
+                        alu(ops, op, width, x86(dst), src.into());
+                    }
+                    known.set(dst, known.moved(op, width, src), width == Width::W32);
+                }
+                op => {
+                    self.instruction(ops, &function, slot - op.slots(), op, &known)?;
+                    known.after(op, |off| callee(self.verified.text(), function.start + slot - op.slots(), off));
+                }
             }
         }
         Ok(())
@@ -267,26 +276,42 @@ impl<'a> Emitter<'a> {
         let function = &self.verified.text().functions[index];
         let code = self.verified.graph().ops.get(function.start..function.end).ok_or("a function without code")?;
         let stack = self.verified.facts().stack[index].next_multiple_of(8);
-        let (counts, loops) = (self.counts[index], code.contains(&Some(Op::Helper { id: BPF_LOOP })));
-        let mut saved = callee_saved(code.iter().flatten().copied());
-        saved.extend(loops.then_some(ROUNDS));
-        let words = if loops { 3 } else { u32::from(counts) };
-        let frame = Frame::new(stack + 8 * words, saved);
-        let mut labels = vec![None; code.len()];
+        let counts = self.counts[index];
+        let (mut written, mut loops) = (0u16, false);
+        let (mut marks, mut labels) = (vec![0; code.len()], Vec::new());
         let mut ends = Vec::with_capacity(code.len() + 1);
         let mut end = 0;
         for (slot, op) in code.iter().enumerate() {
             ends.push(end);
             let Some(op) = *op else { continue };
             end += longest(op);
+            written |= op.written().map_or(0, |reg| 1 << reg);
+            loops |= matches!(op, Op::Helper { id: BPF_LOOP });
             if let Some(off) = op.jump() {
                 let target = slot as i64 + 1 + i64::from(off);
-                let target = usize::try_from(target).ok().and_then(|target| labels.get_mut(target));
-                target.ok_or("a jump out of its function")?.get_or_insert_with(|| ops.new_dynamic_label());
+                let target = usize::try_from(target).ok().and_then(|target| marks.get_mut(target));
+                let mark = target.ok_or("a jump out of its function")?;
+                if *mark == 0 {
+                    labels.push(ops.new_dynamic_label());
+                    *mark = labels.len() as u32;
+                }
             }
         }
         ends.push(end);
-        Ok(Function { ops: code, start: function.start, labels, ends, frame, words: -(stack as i32) - 8, counts })
+        let mut saved: Vec<u8> = (6..=9).filter(|reg| written & 1 << reg != 0).map(x86).collect();
+        saved.extend(loops.then_some(ROUNDS));
+        let words = if loops { 3 } else { u32::from(counts) };
+        let frame = Frame::new(stack + 8 * words, saved);
+        Ok(Function {
+            ops: code,
+            start: function.start,
+            marks,
+            labels,
+            ends,
+            frame,
+            words: -(stack as i32) - 8,
+            counts,
+        })
     }
 
     fn instruction(
@@ -306,12 +331,12 @@ impl<'a> Emitter<'a> {
             Op::Goto { off } => {
                 let to = function.target(pc, off);
                 if to != slot + 1 {
-                    goto(ops, function.is_short(slot, to), function.label(to)?);
+                    goto(ops, function.is_short(slot, to), function.target_label(to)?);
                 }
             }
             Op::Branch { cond, width, dst, src, off } => {
                 let to = function.target(pc, i32::from(off));
-                branch(ops, cond, width, x86(dst), src.into(), function.is_short(slot, to), function.label(to)?);
+                branch(ops, cond, width, x86(dst), src.into(), function.is_short(slot, to), function.target_label(to)?);
             }
             Op::Local { off } => {
                 let callee = callee(self.verified.text(), pc, off).ok_or("a call that leads nowhere")?;
@@ -331,7 +356,6 @@ impl<'a> Emitter<'a> {
     /// An instruction that leads to the next one.
     fn plain(&self, ops: &mut Assembler, pc: usize, op: Op) -> Result<(), String> {
         match op {
-            Op::Alu { op, width, dst, src } => alu(ops, op, width, x86(dst), src.into()),
             Op::MovSx { width, bits, dst, src } => mov_sx(ops, width, bits, x86(dst), x86(src)),
             Op::Neg { width, dst } => negate(ops, width, x86(dst)),
             Op::Order { order, bits, dst } => byte_order(ops, order, bits, x86(dst)),
@@ -346,8 +370,8 @@ impl<'a> Emitter<'a> {
             Op::Load { size, signed, dst, base, off } => load(ops, size, signed, x86(dst), place(base, off)),
             Op::Store { size, base, off, src } => store(ops, size, place(base, off), src.into()),
             Op::Atomic { op, fetch, size, base, off, src } => atomic(ops, op, fetch, size, place(base, off), x86(src)),
-            Op::Helper { .. } | Op::Local { .. } | Op::Branch { .. } | Op::Goto { .. } | Op::Exit => {
-                return Err("a jump or a call is no plain instruction".into());
+            Op::Alu { .. } | Op::Helper { .. } | Op::Local { .. } | Op::Branch { .. } | Op::Goto { .. } | Op::Exit => {
+                return Err("arithmetic, jumps and calls are made elsewhere".into());
             }
         }
         Ok(())
@@ -474,31 +498,58 @@ pub enum Thing {
     Number(u64),
 }
 
-/// By register, within a stretch of code to whose middle no jump leads.
+/// What registers hold, within a stretch of code to whose middle no jump leads.
 #[derive(Default)]
-struct Known([Option<Thing>; 11]);
+struct Known {
+    things: [Option<Thing>; 11],
+    /// A bit set: whose `things` may be something.
+    some: u16,
+    /// A bit set: whose upper halves are 0.
+    short: u16,
+}
 
 impl Known {
     fn of(&self, reg: Reg) -> Option<Thing> {
-        self.0[usize::from(reg)]
+        self.things[usize::from(reg)]
     }
 
-    fn after(&mut self, op: Op, function: impl Fn(i32) -> Option<usize>) {
-        let thing = match op {
-            Op::Function { off, .. } => function(off).map(Thing::Function),
-            Op::Const { value, .. } => Some(Thing::Number(value)),
-            Op::Alu { op: Alu::Mov, width: Width::W64, src: Operand::Imm(imm), .. } => {
-                Some(Thing::Number(i64::from(imm) as u64))
-            }
-            Op::Alu { op: Alu::Mov, width: Width::W32, src: Operand::Imm(imm), .. } => {
-                Some(Thing::Number(u64::from(imm as u32)))
-            }
-            Op::Alu { op: Alu::Mov, width: Width::W64, src: Operand::Reg(src), .. } => self.of(src),
-            Op::Helper { .. } | Op::Local { .. } => return self.0[..6].fill(None),
+    fn is_short(&self, reg: Reg) -> bool {
+        self.short & 1 << reg != 0
+    }
+
+    fn set(&mut self, reg: Reg, thing: Option<Thing>, is_short: bool) {
+        let bit = 1 << reg;
+        if thing.is_some() || self.some & bit != 0 {
+            self.things[usize::from(reg)] = thing;
+            self.some |= bit;
+        }
+        self.short = if is_short { self.short | bit } else { self.short & !bit };
+    }
+
+    /// What arithmetic leaves, where that is certain.
+    fn moved(&self, op: Alu, width: Width, src: Operand) -> Option<Thing> {
+        match (op, width, src) {
+            (Alu::Mov, Width::W64, Operand::Imm(imm)) => Some(Thing::Number(i64::from(imm) as u64)),
+            (Alu::Mov, Width::W32, Operand::Imm(imm)) => Some(Thing::Number(u64::from(imm as u32))),
+            (Alu::Mov, Width::W64, Operand::Reg(src)) => self.of(src),
             _ => None,
+        }
+    }
+
+    /// After an instruction that is no arithmetic.
+    fn after(&mut self, op: Op, function: impl Fn(i32) -> Option<usize>) {
+        let (thing, is_short) = match op {
+            Op::Helper { .. } | Op::Local { .. } => return (0..6).for_each(|reg| self.set(reg, None, false)),
+            Op::Function { off, .. } => (function(off).map(Thing::Function), false),
+            Op::Const { value, .. } => (Some(Thing::Number(value)), value <= u64::from(u32::MAX)),
+            Op::MovSx { width, .. } | Op::Neg { width, .. } => (None, width == Width::W32),
+            Op::Order { bits, .. } => (None, bits < 64),
+            Op::Load { size, signed, .. } => (None, size != Size::D && !signed),
+            Op::Atomic { size, .. } => (None, size != Size::D),
+            _ => (None, false),
         };
         if let Some(reg) = op.written() {
-            self.0[usize::from(reg)] = thing;
+            self.set(reg, thing, is_short);
         }
     }
 }
@@ -508,12 +559,11 @@ fn place(base: Reg, off: i16) -> Place {
 }
 
 /// Two instructions as one; false: they are not such a pair, and nothing was made.
-fn fuse(ops: &mut Assembler, first: Op, second: Op) -> bool {
-    let (Op::Alu { op: a, width: Width::W64, dst, src }, Op::Alu { op: b, width: Width::W64, dst: again, src: by }) =
-        (first, second)
-    else {
+fn fuse(ops: &mut Assembler, (a, width, dst, src): (Alu, Width, Reg, Operand), second: Op) -> bool {
+    if width == Width::W32 || !matches!(a, Alu::Mov | Alu::Lsh) {
         return false;
-    };
+    }
+    let Op::Alu { op: b, width: Width::W64, dst: again, src: by } = second else { return false };
     if dst != again {
         return false;
     }
@@ -531,24 +581,6 @@ fn fuse(ops: &mut Assembler, first: Op, second: Op) -> bool {
         _ => return false,
     }
     true
-}
-
-/// Registers with an upper half of 0 after an instruction.
-fn after(short: u16, op: Op) -> u16 {
-    let is_short = match op {
-        Op::Alu { width, .. } | Op::MovSx { width, .. } | Op::Neg { width, .. } => width == Width::W32,
-        Op::Order { bits, .. } => bits < 64,
-        Op::Const { value, .. } => value <= u64::from(u32::MAX),
-        Op::Load { size, signed, .. } => size != Size::D && !signed,
-        Op::Atomic { size, .. } => size != Size::D,
-        Op::Helper { .. } | Op::Local { .. } => return short & !0b11_1111,
-        _ => false,
-    };
-    match op.written() {
-        Some(reg) if is_short => short | 1 << reg,
-        Some(reg) => short & !(1 << reg),
-        None => short,
-    }
 }
 
 /// The most bytes that an instruction becomes.

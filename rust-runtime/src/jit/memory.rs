@@ -136,7 +136,7 @@ fn size_of_code(bytes: &[u8]) -> usize {
 impl Arena {
     fn new(pages: usize, owner: u32) -> Result<Arena, Error> {
         // SAFETY: a constant name and flags.
-        let fd = unsafe { libc::memfd_create(c"duckbpf".as_ptr(), libc::MFD_CLOEXEC) };
+        let fd = unsafe { libc::memfd_create(c"duckbpf-code".as_ptr(), libc::MFD_CLOEXEC) };
         if fd < 0 {
             return Err(refused("memfd_create"));
         }
@@ -304,7 +304,7 @@ mod tests {
         assert!(after.iter().all(|&byte| byte == INT3));
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         assert!(!maps.lines().any(|line| line.contains("rwx")), "nothing is writable and executable:\n{maps}");
-        let writable = |line: &str| line.contains("memfd:duckbpf") && line.contains(" rw");
+        let writable = |line: &str| line.contains("memfd:duckbpf-code") && line.contains(" rw");
         assert!(!maps.lines().any(writable), "no writable view:\n{maps}");
         drop(code);
         assert_eq!(rights(address).as_deref(), Some("---p"));

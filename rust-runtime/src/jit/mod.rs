@@ -90,7 +90,7 @@ pub type HashBatch = unsafe extern "C" fn(*const duckbpf_hash_batch);
 pub fn compile(verified: Verified, bindings: impl Into<Bindings>, env: &'static Env) -> Result<Program, Error> {
     check_processor()?;
     let bindings = bindings.into();
-    let assembled = emit::assemble(&verified, &bindings, env).map_err(Error::Assemble)?;
+    let assembled = emit::assemble(&verified, &bindings, env, false).map_err(Error::Assemble)?;
     let code = Code::new(&assembled.bytes)?;
     let announced = symbols::announce(&verified.text().symbol, code.address(), code.bytes().len());
     Ok(Program {
@@ -154,7 +154,7 @@ impl Program {
     /// The same code, and which instruction became what.
     #[cfg(any(test, feature = "disasm"))]
     fn assemble_again(&self) -> Result<emit::Assembled, Error> {
-        emit::assemble(&self.verified, &self.bindings, self.env).map_err(Error::Assemble)
+        emit::assemble(&self.verified, &self.bindings, self.env, true).map_err(Error::Assemble)
     }
 
     pub fn code(&self) -> &[u8] {

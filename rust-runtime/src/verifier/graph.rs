@@ -34,6 +34,17 @@ impl Graph {
         if program.functions.is_empty() || program.functions.iter().any(|function| function.start >= function.end) {
             return Err(Stop::new(0, Reason::Empty));
         }
+        let mut graph = Graph::decoded(program)?;
+        for function in &program.functions {
+            let order = graph.order(function)?;
+            graph.find_live(function, &order);
+        }
+        graph.check_calls(program)?;
+        Ok(graph)
+    }
+
+    /// Every slot decoded, and nothing asked of their shape.
+    pub fn decoded(program: &ProgramText) -> Result<Graph, Stop> {
         let slots = program.insns.len();
         let mut graph = Graph {
             ops: vec![None; slots],
@@ -45,11 +56,6 @@ impl Graph {
         for function in &program.functions {
             graph.decode(program, function)?;
         }
-        for function in &program.functions {
-            let order = graph.order(function)?;
-            graph.find_live(function, &order);
-        }
-        graph.check_calls(program)?;
         Ok(graph)
     }
 

@@ -1,5 +1,8 @@
 //! The `duckbpf` command: what can be done with programs outside of a database.
 
+#[cfg(feature = "conformance")]
+mod conformance;
+mod disasm;
 mod verify;
 
 use std::process::ExitCode;
@@ -17,11 +20,17 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Verify(verify::Arguments),
+    Disasm(disasm::Arguments),
+    #[cfg(feature = "conformance")]
+    Conformance(conformance::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Disasm(arguments) => disasm::run(&arguments),
+        #[cfg(feature = "conformance")]
+        Command::Conformance(arguments) => conformance::run(&arguments),
     };
     match result {
         Ok(code) => code,
