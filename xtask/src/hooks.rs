@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn rows_get_their_references() {
-        let mut found: Vec<Value> = ROWS.iter().rev().map(|name| json!({"name": name, "ours": 3.0, "unit": "ns"})).collect();
+        let mut found: Vec<Value> =
+            ROWS.iter().rev().map(|name| json!({"name": name, "ours": 3.0, "unit": "ns"})).collect();
         assert!(complete(found[1..].to_vec()).is_err(), "a row is missing");
         found[10]["reference"] = json!(1.5);
         let rows = complete(found).unwrap();
