@@ -10,6 +10,9 @@ namespace duckdb {
 class DatabaseInstance;
 }
 
+//! A hookpoint is one stretch of code: what is called on its way keeps its state in memory
+#define DUCKBPF_INLINE inline __attribute__((always_inline))
+
 namespace duckbpf {
 
 //! A counter that one thread writes and any thread reads
@@ -77,7 +80,7 @@ extern std::atomic<bool> readers_fence;
 //! Being inside a program, on this thread. Entered() is false when the thread is inside one already.
 class Epoch {
 public:
-	explicit Epoch(ThreadState &thread) : thread(thread), number(thread.epoch.load(std::memory_order_relaxed)) {
+	DUCKBPF_INLINE explicit Epoch(ThreadState &thread) : thread(thread), number(thread.epoch.load(std::memory_order_relaxed)) {
 		if (number & 1) {
 			return;
 		}
@@ -90,7 +93,7 @@ public:
 			std::atomic_thread_fence(std::memory_order_seq_cst);
 		}
 	}
-	~Epoch() {
+	DUCKBPF_INLINE ~Epoch() {
 		if (Entered()) {
 			// Release: what the program did happens before its memory is given back.
 			thread.epoch.store(number + 2, std::memory_order_release);
@@ -117,12 +120,12 @@ private:
 //! Times every 64th of a thread's calls while sampling is on
 class Sample {
 public:
-	Sample(ThreadState &thread, Counters &counters) : counters(counters) {
+	DUCKBPF_INLINE Sample(ThreadState &thread, Counters &counters) : counters(counters) {
 		if (__builtin_expect(sampling.load(std::memory_order_relaxed), 0) && (++thread.tick & 63) == 0) {
 			begin = NowNs();
 		}
 	}
-	~Sample() {
+	DUCKBPF_INLINE ~Sample() {
 		if (__builtin_expect(begin != 0, 0)) {
 			counters.timed_ns.Add(NowNs() - begin);
 			counters.timed_calls.Add(1);
@@ -139,7 +142,7 @@ private:
 //! One call of the program of a hook. Has() is false when there is none: then everything is stock.
 class ProgramCall {
 public:
-	explicit ProgramCall(duckbpf_hook hook)
+	DUCKBPF_INLINE explicit ProgramCall(duckbpf_hook hook)
 	    : thread(Thread()), hook(hook), epoch(thread), program(epoch.Entered() ? epoch.Program(hook) : nullptr) {
 	}
 
@@ -151,13 +154,14 @@ public:
 	}
 	//! Runs the program. What it returns is not to be trusted; 0 when a helper failed.
 	template <class CTX>
-	uint64_t Run(CTX &ctx) {
+	DUCKBPF_INLINE uint64_t Run(CTX &ctx) {
 		auto &counters = thread.counters[hook];
 		counters.calls.Add(1);
 		uint64_t decision;
 		{
 			const Sample sample(thread, counters);
-			decision = program->entry(&ctx);
+			// Compiled programs throw nothing.
+			decision = reinterpret_cast<uint64_t (*)(void *) noexcept>(program->entry)(&ctx);
 		}
 		if (__builtin_expect(thread.helper_failed, 0)) {
 			thread.helper_failed = false;
@@ -169,10 +173,10 @@ public:
 	void CountLoad(bool hit) {
 		(hit ? thread.buffer_hits : thread.buffer_misses)++;
 	}
-	void Apply() {
+	DUCKBPF_INLINE void Apply() {
 		thread.counters[hook].applied.Add(1);
 	}
-	void Refuse(duckbpf_refusal reason) {
+	DUCKBPF_INLINE void Refuse(duckbpf_refusal reason) {
 		thread.counters[hook].refused[reason].Add(1);
 	}
 
