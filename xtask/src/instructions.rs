@@ -33,12 +33,15 @@ pub struct Args {
     /// Only these queries
     #[arg(long, value_delimiter = ',')]
     queries: Vec<usize>,
+    /// Only stock and detached: neither the control nor the hooked engine without the extension
+    #[arg(long)]
+    brief: bool,
 }
 
 impl Args {
     /// What the tests count.
     pub fn check() -> Self {
-        Self { carrier: "engine".to_owned(), sf: 0.01, queries: Vec::new() }
+        Self { carrier: "engine".to_owned(), sf: 0.01, queries: Vec::new(), brief: true }
     }
 }
 
@@ -65,7 +68,10 @@ struct Report {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let configurations = configurations(&args.carrier)?;
+    let mut configurations = configurations(&args.carrier)?;
+    if args.brief {
+        configurations.truncate(2);
+    }
     let folder = paths::target("bench").join(format!("instructions-{}", args.carrier));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let marks = build_marks(&folder)?;
@@ -90,6 +96,7 @@ pub fn run(args: Args) -> Result<()> {
     report.check()
 }
 
+/// Stock and detached first. Stock again is the control: what it differs by is noise.
 fn configurations(carrier: &str) -> Result<Vec<Configuration>> {
     let of = |name, python: &Path, library: Option<PathBuf>, loaded| {
         let python = python.to_owned();
@@ -97,14 +104,16 @@ fn configurations(carrier: &str) -> Result<Vec<Configuration>> {
     };
     if carrier == "graft" {
         let python = Venv::ensure()?.python();
-        return Ok(vec![of("stock", &python, None, false), of("detached", &python, None, true)]);
+        let stock = |name| of(name, &python, None, false);
+        return Ok(vec![stock("stock"), of("detached", &python, None, true), stock("stock again")]);
     }
     let (engine, python) = (engine::find()?, Venv::for_engine()?.python());
     let library = |kind| Some(engine.library(kind));
     Ok(vec![
         of("stock", &python, library(Kind::Stock), false),
-        of("hooked, not loaded", &python, library(Kind::Hooked), false),
         of("detached", &python, library(Kind::Hooked), true),
+        of("stock again", &python, library(Kind::Stock), false),
+        of("not loaded", &python, library(Kind::Hooked), false),
     ])
 }
 
@@ -194,9 +203,9 @@ impl Report {
 
     /// The graft is measured, the engine is held to its limit.
     fn check(&self) -> Result<()> {
-        let worst = self.ratios.values().copied().fold(0.0, f64::max);
-        if self.carrier == "engine" && worst > LIMIT {
-            bail!("detached hooks cost {worst:.6} of stock's instructions; at most {LIMIT} is allowed");
+        let detached = self.ratios.get("detached").copied().context("nothing was counted with hooks")?;
+        if self.carrier == "engine" && detached > LIMIT {
+            bail!("detached hooks cost {detached:.6} of stock's instructions; at most {LIMIT} is allowed");
         }
         Ok(())
     }
