@@ -318,3 +318,36 @@ fn variables_are_seen_by_name() {
     assert_eq!(members[0].name, "counts");
     assert!(variables.set(&[0; 4], &[vec![0; 64]], UpdateFlags::Any).is_err());
 }
+
+#[test]
+fn tail_calls_go_on_in_other_programs() {
+    let host = MockHost::lock();
+    let body = |hook: &str| {
+        format!(
+            "SEC(\"?duckdb/load\") __u64 twice(struct duckbpf_load_ctx *ctx) {{ return ctx->size * 2; }}
+             SEC(\"?duckdb/load\") __u64 thrice(struct duckbpf_load_ctx *ctx) {{ return ctx->size * 3; }}
+             struct {{ __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, 4); __type(key, __u32); __array(values, __u64 (void *)); }}
+                 stages SEC(\".maps\") = {{ .values = {{ [1] = (void *)&twice, [3] = (void *)&thrice }} }};
+             SEC(\"duckdb/{hook}\") __u64 f(struct duckbpf_{hook}_ctx *ctx) {{
+                 bpf_tail_call(ctx, &stages, ctx->tag);
+                 return 7;
+             }}"
+        )
+    };
+    for _ in 0..2 {
+        attach(&host, "tails", &body("load"));
+        let call = |tag: u32| host.call(Hook::Load, &mut duckbpf_load_ctx { tag, ..load(1, 100) }).unwrap();
+        assert_eq!((call(0), call(1), call(2), call(3), call(4), call(u32::MAX)), (7, 200, 7, 300, 7, 7));
+    }
+    let names: Vec<_> = map(&host, "stages").entries().unwrap().into_iter().map(|entry| entry.values).collect();
+    assert_eq!(names, [[b"twice".to_vec()], [b"thrice".to_vec()]]);
+    host.runtime.detach_all().unwrap();
+    let path = program("tails", &body("unpin"));
+    let error = host.runtime.attach(&path, Options::default()).unwrap_err().to_string();
+    assert!(
+        error.contains(
+            "the map stages holds twice, which is no program of this object, or is one for another hook than unpin"
+        ),
+        "{error}"
+    );
+}

@@ -13,9 +13,14 @@ use crate::{
     error::Problem,
     helpers::Env,
     hook::Hook,
+    isa::{Insn, LDDW_MAP},
     jit::{self, Program},
-    maps::store::{Bindings, Store},
-    object::{self, Memory, Object, Parameter, ProgramText},
+    maps::{
+        Body, Map,
+        nested::Target,
+        store::{BindError, Bindings, Store},
+    },
+    object::{self, Initial, MapKind, Memory, Object, Parameter, ProgramText},
     verifier,
 };
 
@@ -26,6 +31,23 @@ pub struct Loaded {
     pub object: Arc<Object>,
     pub bindings: Bindings,
     pub programs: Vec<LoadedProgram>,
+    pub targets: Targets,
+}
+
+/// Programs that others go on in, held by the maps that name them. They refer to these maps in turn: when this goes, the maps let go
+/// of them. By then nobody may be in any of them.
+#[derive(Debug)]
+pub struct Targets(Vec<Arc<Map>>);
+
+impl Drop for Targets {
+    fn drop(&mut self) {
+        for map in &self.0 {
+            let Body::Programs(programs) = map.body() else { continue };
+            for index in 0..map.def().max_entries {
+                let _ = programs.set(index, None);
+            }
+        }
+    }
 }
 
 /// What a load needs beside the file.
@@ -78,8 +100,53 @@ pub fn load(path: &Path, context: Context<'_>) -> Result<Loaded, Problem> {
         .into_iter()
         .map(|index| load_program(path, &object, index, &bindings, context.env, timings))
         .collect::<Result<_, _>>()?;
+    let targets = Targets(bindings.maps().filter(|map| map.kind() == MapKind::ProgArray).cloned().collect());
+    TargetLoader { path, object: &object, bindings: &bindings, env: context.env }.fill()?;
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Ok(Loaded { name, path: absolute, object, bindings, programs })
+    Ok(Loaded { name, path: absolute, object, bindings, programs, targets })
+}
+
+/// Compiles programs that others go on in, and puts them into the maps that name them.
+struct TargetLoader<'a> {
+    path: &'a Path,
+    object: &'a Arc<Object>,
+    bindings: &'a Bindings,
+    env: &'static Env,
+}
+
+impl TargetLoader<'_> {
+    fn fill(&self) -> Result<(), Problem> {
+        for (place, def) in self.object.maps.iter().enumerate() {
+            let Some(Body::Programs(programs)) = self.bindings.map(place as u32).map(|map| map.body()) else {
+                continue;
+            };
+            for (index, initial) in &def.values {
+                let Initial::Program(symbol) = initial else { continue };
+                let target = self.target(place, &def.name, symbol)?;
+                // Nobody runs these programs yet, and the index was checked against max_entries.
+                let _ = programs.set(*index, Some(target));
+            }
+        }
+        Ok(())
+    }
+
+    /// A program for the hook of all that use the map.
+    fn target(&self, map: usize, name: &str, symbol: &str) -> Result<Target, Problem> {
+        let programs = &self.object.programs;
+        let uses = |insn: &Insn| insn.is_lddw() && insn.src == LDDW_MAP && insn.imm == map as i32;
+        let index = programs.iter().position(|program| program.symbol == symbol);
+        let hook = index.map_or(Hook::Hash, |index| programs[index].hook);
+        let stranger = programs.iter().find(|program| program.hook != hook && program.insns.iter().any(uses));
+        let (Some(index), None) = (index, stranger) else {
+            let hook = stranger.map_or(hook, |program| program.hook);
+            let source = BindError::Target { map: name.to_owned(), target: symbol.to_owned(), hook };
+            return Err(Problem::Maps { path: self.path.to_owned(), source });
+        };
+        let timings = Timings::default();
+        let loaded = load_program(self.path, self.object, index, self.bindings, self.env, timings)?;
+        let address = loaded.program.tail_entry();
+        Ok(Target { name: symbol.to_owned(), address, keeps: Arc::new(loaded.program) })
+    }
 }
 
 fn load_program(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{HookSet, Runtime};
+use super::{HookSet, Runtime, synchronize};
 use crate::{
     error::{Error, Problem},
     maps::{Body, Map, UpdateFlags, outside::Entry, outside::Refusal},
@@ -125,6 +125,19 @@ impl MapHandle {
 }
 
 impl Runtime {
+    /// Puts a map into a map of maps, or takes one out, and waits until no program can hold what was there.
+    pub fn set_inner_map(&self, outer: &MapHandle, key: &[u8], inner: Option<&MapHandle>) -> Result<(), Refusal> {
+        let inner = match inner.map(|handle| &handle.place) {
+            Some(Place::Map(map)) => Some(map.clone()),
+            Some(Place::Variables { .. }) => return Err(Refusal::Variables),
+            None => None,
+        };
+        let before = outer.map()?.set_map(key, inner)?;
+        synchronize(self.host.synchronize);
+        drop(before);
+        Ok(())
+    }
+
     /// Every map and section of variables: of attached objects, and pinned.
     pub fn maps(&self) -> Vec<MapHandle> {
         let mut handles = in_set(&self.published.load());

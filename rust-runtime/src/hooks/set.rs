@@ -20,7 +20,7 @@ use duckbpf_abi::{
 
 use super::{
     Generation, Timings,
-    load::{Loaded, LoadedProgram},
+    load::{Loaded, LoadedProgram, Targets},
 };
 use crate::{hook::Hook, jit::Program, maps::store::Bindings, object::Object};
 
@@ -45,6 +45,7 @@ pub struct AttachedObject {
     pub parsed: Arc<Object>,
     pub bindings: Bindings,
     pub programs: Vec<AttachedProgram>,
+    _targets: Targets,
 }
 
 #[derive(Debug)]
@@ -100,9 +101,9 @@ impl HookSet {
 
 impl AttachedObject {
     pub fn new(loaded: Loaded, generation: Generation) -> AttachedObject {
-        let Loaded { name, path, object: parsed, bindings, programs } = loaded;
+        let Loaded { name, path, object: parsed, bindings, programs, targets } = loaded;
         let programs = programs.into_iter().map(|program| AttachedProgram::new(program, generation)).collect();
-        AttachedObject { name, path, parsed, bindings, programs }
+        AttachedObject { name, path, parsed, bindings, programs, _targets: targets }
     }
 
     pub fn hooks(&self) -> impl Iterator<Item = Hook> + '_ {

@@ -25,18 +25,6 @@ pub struct Array {
     shards_in_use: AtomicU32,
 }
 
-/// Where an array's values are, for code that looks them up by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    pub address: usize,
-    /// Bytes from one value to the next.
-    pub stride: u32,
-    pub max_entries: u32,
-    /// Bytes from one shard to the next; 0: there is one shard for all threads.
-    pub shard_stride: u64,
-    pub shards: u32,
-}
-
 impl Array {
     pub fn new(def: &MapDef, budget: &Arc<Budget>) -> Result<Array, Error> {
         let stride = padded(def.value_size as usize);
@@ -60,16 +48,6 @@ impl Array {
 
     pub fn bytes(&self) -> u64 {
         self.slab.size()
-    }
-
-    pub fn layout(&self) -> Layout {
-        Layout {
-            address: self.slab.base() as usize,
-            stride: self.stride as u32,
-            max_entries: self.max_entries,
-            shard_stride: self.shard_stride as u64,
-            shards: self.shards,
-        }
     }
 
     /// The address of a value. None: there is no such index or shard.
@@ -108,23 +86,10 @@ impl Array {
 
     /// A value; of a per-CPU array one of each shard that was used.
     pub fn read(&self, index: u32) -> Vec<Vec<u8>> {
-        let shards = if self.shard_stride == 0 { 1 } else { self.highest_shard() };
+        let shards = if self.shard_stride == 0 { 1 } else { self.shards_in_use.load(Ordering::Relaxed) };
         let values = (0..shards).filter_map(|shard| self.lookup(index, shard));
         // SAFETY: a value has value_size bytes.
         values.map(|value| unsafe { words::read(value, self.value_size) }).collect()
-    }
-
-    /// Code that looks values up by itself leaves no trace, so that the memory is asked: shards behind the last that holds
-    /// anything are as good as never used.
-    fn highest_shard(&self) -> u32 {
-        let words = self.shard_stride / 8;
-        let holds = |shard: u32| {
-            let place = self.slab.base() as usize + shard as usize * self.shard_stride;
-            // SAFETY: the shard has that many words in the slab.
-            (0..words).any(|word| unsafe { words::eight((place + word * 8) as *const u8) } != 0)
-        };
-        let known = self.shards_in_use.load(Ordering::Relaxed).min(self.shards);
-        (known..self.shards).rev().find(|&shard| holds(shard)).map_or(known, |shard| shard + 1)
     }
 }
 
@@ -162,10 +127,5 @@ mod tests {
         assert!(second / 128 > first / 128);
         assert!(array.lookup(0, shards()).is_none(), "exhausted shards");
         assert_eq!(array.read(0).len(), 2);
-        // What compiled code does: it leaves no trace but the value.
-        let Layout { address, shard_stride, .. } = array.layout();
-        // SAFETY: a value of shard 5.
-        unsafe { words::write_eight((address + 5 * shard_stride as usize) as *mut u8, 1) };
-        assert_eq!(array.read(0).len(), 6);
     }
 }

@@ -147,7 +147,7 @@ pub enum Body {
     MapArray(MapArray),
     MapHash(MapHash),
     Programs(ProgArray),
-    Ring(Ring),
+    Ring(Box<Ring>),
     Queue(Queue),
     Bloom(Bloom),
     /// Keys are [`BlockKey`]s.
@@ -177,7 +177,7 @@ impl Map {
             MapKind::ArrayOfMaps => Body::MapArray(MapArray::new(few(&def)?)),
             MapKind::HashOfMaps => Body::MapHash(MapHash::new(hash(&MapDef { value_size: 8, ..def.clone() })?)),
             MapKind::ProgArray => Body::Programs(ProgArray::new(few(&def)?)),
-            MapKind::Ringbuf => Body::Ring(Ring::new(def.max_entries, budget)?),
+            MapKind::Ringbuf => Body::Ring(Box::new(Ring::new(def.max_entries, budget)?)),
             MapKind::Queue | MapKind::Stack => Body::Queue(Queue::new(&def, budget)?),
             MapKind::BloomFilter => Body::Bloom(Bloom::new(&def, seed, budget)?),
             MapKind::BlockStorage => {

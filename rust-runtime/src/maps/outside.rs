@@ -29,8 +29,12 @@ pub enum Refusal {
     Permanent(MapKind),
     #[error("variables belong to their programs; those in .rodata are set by hook_attach(..., params := {{...}})")]
     Variables,
-    #[error("{0} can only be changed by the object that declares it")]
+    #[error("a {0} can only be changed by the object that declares it")]
     Fixed(MapKind),
+    #[error("its values are maps; name one")]
+    NotAMap,
+    #[error("its maps have another layout: {wanted}; this one has {found}")]
+    Layout { wanted: String, found: String },
     #[error(transparent)]
     Failed(#[from] Failure),
 }
@@ -88,7 +92,8 @@ impl Map {
                 let _outside = hash.outside();
                 self.set_shards(key, values, shards, flags)?;
             }
-            Body::MapArray(_) | Body::MapHash(_) | Body::Programs(_) => return Err(Refusal::Fixed(self.kind())),
+            Body::MapArray(_) | Body::MapHash(_) => return Err(Refusal::NotAMap),
+            Body::Programs(_) => return Err(Refusal::Fixed(self.kind())),
             Body::Ring(_) | Body::Blocks(_) => return Err(Refusal::NoEntries(self.kind())),
         }
         Ok(())
@@ -106,6 +111,24 @@ impl Map {
         Ok(())
     }
 
+    /// Puts a map into a map of maps, or takes one out. What was there is returned: it must be kept until no program can hold it.
+    pub fn set_map(&self, key: &[u8], inner: Option<Arc<Map>>) -> Result<Option<Arc<Map>>, Refusal> {
+        self.check_key(key)?;
+        if let (Some(wanted), Some(inner)) = (&self.def().inner, &inner)
+            && !wanted.same_layout(inner.def())
+        {
+            return Err(Refusal::Layout { wanted: wanted.layout(), found: inner.def().layout() });
+        }
+        match self.body() {
+            Body::MapArray(maps) => {
+                let index = key.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes));
+                Ok(maps.set(index, inner)?)
+            }
+            Body::MapHash(maps) => Ok(maps.set(key, inner, UpdateFlags::Any)?),
+            _ => Err(Refusal::Fixed(self.kind())),
+        }
+    }
+
     /// Takes a key out; of a queue or a stack, whose key is empty, the next value.
     pub fn remove(&self, key: &[u8]) -> Result<(), Refusal> {
         self.check_key(key)?;
@@ -121,7 +144,8 @@ impl Map {
                 unsafe { queue.next(value.as_mut_ptr(), true) }?;
             }
             Body::Array(_) => return Err(Refusal::Permanent(self.kind())),
-            Body::MapArray(_) | Body::MapHash(_) | Body::Programs(_) => return Err(Refusal::Fixed(self.kind())),
+            Body::MapArray(_) | Body::MapHash(_) => return Err(Refusal::NotAMap),
+            Body::Programs(_) => return Err(Refusal::Fixed(self.kind())),
             Body::Ring(_) | Body::Bloom(_) | Body::Blocks(_) => return Err(Refusal::NoEntries(self.kind())),
         }
         Ok(())

@@ -10,7 +10,10 @@ use super::{
     memory::Budget,
     reclaim::{Reclaimer, Synchronize},
 };
-use crate::object::{Initial, Memory, Object};
+use crate::{
+    hook::Hook,
+    object::{Initial, MapKind, Memory, Object},
+};
 
 /// What maps may take together until somebody says otherwise.
 pub const DEFAULT_CEILING: u64 = 256 << 20;
@@ -26,6 +29,8 @@ pub enum BindError {
          name"
     )]
     Layout { name: String, found: String, wanted: String, remedy: &'static str },
+    #[error("the map {map} holds {target}, which is no program of this object, or is one for another hook than {hook}")]
+    Target { map: String, target: String, hook: Hook },
 }
 
 /// Makes maps, and remembers those that are pinned.
@@ -57,11 +62,6 @@ impl Bindings {
         self.maps.get(place as usize)?.as_ref()
     }
 
-    /// What compiled code calls the maps by, by their place in `Object.maps`; 0 for those that stand for variables.
-    pub fn addresses(&self) -> Vec<u64> {
-        self.maps.iter().map(|map| map.as_ref().map_or(0, |map| map.address())).collect()
-    }
-
     pub fn maps(&self) -> impl Iterator<Item = &Arc<Map>> {
         self.maps.iter().flatten()
     }
@@ -90,7 +90,10 @@ impl Store {
                 maps.push(None);
                 continue;
             }
-            let (found, remedy) = if def.pinned {
+            // What a program array holds goes with its object.
+            let (found, remedy) = if def.kind == MapKind::ProgArray {
+                (None, "")
+            } else if def.pinned {
                 (self.pinned().get(&def.name).cloned(), "Drop the pinned map with CALL hook_map_unpin")
             } else {
                 (before.iter().find(|map| map.def().name == def.name).cloned(), "Detach the program first")
@@ -118,7 +121,7 @@ impl Store {
     /// The maps of objects that are attached now, as far as they are to be kept by name.
     pub fn pin(&self, maps: impl Iterator<Item = Arc<Map>>) {
         let mut pinned = self.pinned();
-        for map in maps.filter(|map| map.def().pinned) {
+        for map in maps.filter(|map| map.def().pinned && map.kind() != MapKind::ProgArray) {
             pinned.entry(map.def().name.clone()).or_insert(map);
         }
     }

@@ -204,7 +204,7 @@ impl Btf {
             return None;
         }
         Some(match self.plain(id) {
-            Raw::Int { bits, bytes, .. } if *bits != bytes * 8 || !matches!(bytes, 1 | 2 | 4 | 8 | 16) => return None,
+            Raw::Int { bits, bytes, .. } if !matches!(bytes, 1 | 2 | 4 | 8 | 16) || *bits != bytes * 8 => return None,
             Raw::Int { bytes, is_bool: true, .. } => Type::Bool { bytes: *bytes },
             // Compilers tell characters by nothing else.
             Raw::Int { bytes: 1, name, signed, .. } if self.name(*name) == "char" => Type::Char { signed: *signed },

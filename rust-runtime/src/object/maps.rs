@@ -348,7 +348,11 @@ fn definition(btf: &Btf, map: &str, id: TypeId, is_foreign: bool, may_nest: bool
     }
     def.kind = kind.ok_or_else(|| bad(map, "it has no type: use __uint(type, BPF_MAP_TYPE_...)"))?;
     match def.kind {
-        MapKind::Ringbuf => def.value_size = 0,
+        MapKind::Ringbuf => {
+            // Records' type; one that cannot be in the ring says nothing.
+            def.value_size = 0;
+            def.value = def.value.filter(|ty| ty.size() <= u64::from(def.max_entries));
+        }
         MapKind::ProgArray | MapKind::ArrayOfMaps | MapKind::HashOfMaps if def.value_size == 0 => def.value_size = 4,
         _ => {}
     }
@@ -395,8 +399,10 @@ fn inner(btf: &Btf, map: &str, id: TypeId, is_foreign: bool) -> Result<Option<Ma
 fn initial_values(elf: &Elf<'_>, place: &MapPlace, def: &MapDef) -> Result<Vec<(u32, Initial)>, Fault> {
     let relocations = &elf.sections[place.section].relocations;
     let members = elf.btf.as_ref().and_then(|btf| btf.members(place.ty)).unwrap_or_default();
-    let values =
-        members.iter().find(|(name, ..)| name == "values").map(|(_, offset, _)| place.start + u64::from(*offset));
+    let values = members
+        .iter()
+        .find(|(name, ..)| name == "values")
+        .map(|(_, offset, _)| place.start.saturating_add(u64::from(*offset)));
     let mut initial = Vec::new();
     for (&at, relocation) in relocations.range(place.start..place.end) {
         let offset = values.and_then(|values| at.checked_sub(values)).filter(|offset| offset.is_multiple_of(8));
