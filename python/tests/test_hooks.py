@@ -160,3 +160,42 @@ def test_errors_are_duckdb_errors(hooks):
 
 def test_the_package_is_typed():
     assert (Path(duckbpf.__file__).parent / "py.typed").is_file()
+
+
+def test_maps_are_mappings(hooks):
+    assert dict(hooks.maps) == {}
+    hooks.attach("unpin_sizes")
+    sizes = hooks.maps["sizes"]
+    key = {"query_id": 7, "tag": 0, "log2_size": 18}
+    sizes[key] = 100
+    assert sizes[key] == 100
+    assert sizes.get({**key, "tag": 1}) is None
+    with pytest.raises(KeyError):
+        sizes[{**key, "tag": 1}]
+    with pytest.raises(duckbpf.ProgramError, match="the key exists"):
+        sizes.update(key, 1, mode="new")
+    assert list(sizes.table().df().columns) == ["key", "value"]
+    del sizes[key]
+    assert sizes.get(key) is None
+    assert "unpin_sizes/sizes" in hooks.maps
+    assert [info.type for info in hooks.maps.info()] == ["lru_hash"]
+    with pytest.raises(KeyError):
+        hooks.maps["missing"]
+
+
+def test_parameters_and_events(hooks, con, tmp_path):
+    with pytest.raises(duckbpf.ProgramError, match="sample"):
+        hooks.attach("trace_load", sample="often")
+    hooks.attach("trace_load", sample=1)
+    for statement in (
+        f"ATTACH '{tmp_path / 'other.db'}' AS other",
+        "CREATE TABLE other.t AS SELECT hash(range) AS h FROM range(1000000)",
+        "DETACH other",
+        f"ATTACH '{tmp_path / 'other.db'}' AS other",
+        "SELECT sum(h) FROM other.t",
+    ):
+        con.execute(statement).fetchall()
+    events = hooks.events("events").df()
+    assert {"time_ns", "query_id", "block_id", "size"} <= set(events.columns)
+    assert len(events) > 0
+    assert hooks.maps.info()[-1].lost == 0

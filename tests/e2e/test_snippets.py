@@ -13,7 +13,7 @@ from official import CONFIG, ROOT
 
 PAGES = [
     page
-    for page in (ROOT / "README.md", ROOT / "python" / "README.md", ROOT / "docs" / "src" / "use.md")
+    for page in (ROOT / name for name in ("README.md", "python/README.md", "docs/src/use.md", "docs/src/maps.md"))
     if page.exists()
 ]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -14,7 +14,7 @@ use duckdb_neo::extension::Extension;
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
 use duckdb_neo::signature::{FunctionParameter, FunctionParameterKind, SignatureBuilder};
 use duckdb_neo::value::Value;
-use duckdb_neo::{Error, Parameters, Result};
+use duckdb_neo::{DuckDBType, Error, FromValue, Parameters, Result};
 
 /// Records that one call of hook_events() reads at most: what comes while it reads waits for the next.
 const EVENTS: usize = 1 << 20;
@@ -256,7 +256,7 @@ impl Table for MapUpdate {
 
     const NAME: &'static str = "hook_map_update";
     const DESCRIPTION: &'static str = "Sets the value of a map's key. mode := 'any' (the default), 'new' only where there is none, 'present' only where there is one. \
-         A per-CPU map takes a list, a value a thread. Queues, stacks and bloom filters have no keys: NULL";
+         A per-CPU map takes a list, a value a thread; a map of maps the name of a map. Queues, stacks and bloom filters have no keys: NULL";
     const EXAMPLE: &'static str = "CALL hook_map_update('limits', 7, 1000);";
     const COLUMNS: &'static [(&'static str, Kind)] = &[("name", Kind::Text)];
 
@@ -289,6 +289,14 @@ impl Table for MapUpdate {
         let def = map.definition();
         let key = key_bytes(def, key.as_ref(), context, Self::NAME)?;
         let value = value.as_ref().ok_or_else(|| Error::invalid_input("hook_map_update: value must be a constant"))?;
+        if def.kind.is_of_maps() {
+            let name = String::from_value(&value.cast(context, &String::logical_type(context)?)?)?;
+            let name = name.ok_or_else(|| Error::invalid_input("hook_map_update: value must name a map"))?;
+            let inner = runtime()?.map(&name).map_err(invalid)?;
+            let done = runtime()?.set_inner_map(map, &key, Some(&inner));
+            done.map_err(|refusal| refused(Self::NAME, def, &refusal))?;
+            return Ok(vec![vec![def.name.as_str().into()]]);
+        }
         let shape = shape(&value_type(def), context)?;
         let is_list = def.kind.is_percpu() && value.logical_type()?.id()? == LogicalTypeID::List;
         let write = |value: &Value| shape.write(value, context, "hook_map_update: value");
@@ -339,7 +347,9 @@ impl Table for MapDelete {
         access::require_unlocked(context, Self::NAME)?;
         let def = arguments.map.definition();
         let key = key_bytes(def, arguments.key.as_ref(), context, Self::NAME)?;
-        arguments.map.remove(&key).map_err(|refusal| refused(Self::NAME, def, &refusal))?;
+        let map = &arguments.map;
+        let done = if def.kind.is_of_maps() { runtime()?.set_inner_map(map, &key, None) } else { map.remove(&key) };
+        done.map_err(|refusal| refused(Self::NAME, def, &refusal))?;
         Ok(vec![vec![def.name.as_str().into()]])
     }
 }

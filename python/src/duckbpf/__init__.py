@@ -14,6 +14,7 @@ one. Programs are named by their file, ``unpin_drop_scanned`` for ``unpin_drop_s
 from duckbpf._errors import Error, ExtensionMissing, LoadError, ProgramError, ProgramMissing
 from duckbpf._files import gallery
 from duckbpf._hooks import Attached, Hooks, Point, Program, Verified, attached, connect, load
+from duckbpf._maps import Map, MapInfo, Maps
 
 __all__ = [
     "Attached",
@@ -21,6 +22,9 @@ __all__ = [
     "ExtensionMissing",
     "Hooks",
     "LoadError",
+    "Map",
+    "MapInfo",
+    "Maps",
     "Point",
     "Program",
     "ProgramError",

@@ -10,6 +10,7 @@ import duckdb
 
 from duckbpf import _files
 from duckbpf._errors import LoadError, ProgramError
+from duckbpf._maps import Maps
 
 Source = str | os.PathLike[str]
 """A program: a name of the gallery, or the path of an object."""
@@ -116,13 +117,16 @@ class Hooks:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def attach(self, program: Source, *, replace: bool = False) -> Attached:
+    def attach(self, program: Source, *, replace: bool = False, **params: bool | int | float | str) -> Attached:
         """Attaches a program beside the others.
 
         ``replace``: programs that hold a hook it needs, or have its name, give way; else that is an error.
+        ``params``: constants of the program (``const volatile`` variables) that are set for this load.
         """
         path = _literal(str(_files.program(program)))
-        (row,) = self._rows(Attached, f"CALL hook_attach({path}, replace := {'true' if replace else 'false'})")
+        struct = ", ".join(f'"{name}": {_constant(value)}' for name, value in params.items())
+        given = f", params := {{{struct}}}" if params else ""
+        (row,) = self._rows(Attached, f"CALL hook_attach({path}, replace := {'true' if replace else 'false'}{given})")
         return row
 
     def detach(self, name: str) -> None:
@@ -146,6 +150,15 @@ class Hooks:
         """What is attached."""
         return self._rows(Program, "FROM hook_programs()")
 
+    @property
+    def maps(self) -> Maps:
+        """The maps of attached programs, by name."""
+        return Maps(self._execute)
+
+    def events(self, ring: str) -> duckdb.DuckDBPyConnection:
+        """Takes the records out of a ring buffer: ``.fetchall()``, ``.df()``, ``.arrow()``. Each is given out once."""
+        return self._execute("FROM hook_events(?)", [ring])
+
     def points(self) -> list[Point]:
         """All hookpoints."""
         return self._rows(Point, "FROM hook_points()")
@@ -167,10 +180,10 @@ class Hooks:
         wanted = {field.name: names.index(field.name.rstrip("_")) for field in fields(kind)}
         return [kind(**{field: row[index] for field, index in wanted.items()}) for row in cursor.fetchall()]
 
-    def _execute(self, sql: str) -> duckdb.DuckDBPyConnection:
+    def _execute(self, sql: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
         cursor = self._connection.cursor()
         try:
-            return cursor.execute(sql)
+            return cursor.execute(sql, parameters)
         except duckdb.InvalidInputException as error:
             raise ProgramError(_message(error)) from error
 
@@ -218,6 +231,10 @@ def attached(connection: duckdb.DuckDBPyConnection, *programs: Source, replace: 
     """
     with load(connection).attached(*programs, replace=replace) as hooks:
         yield hooks
+
+
+def _constant(value: bool | int | float | str) -> str:
+    return _literal(value) if isinstance(value, str) else repr(value).lower()
 
 
 def _literal(text: str) -> str:

@@ -1,0 +1,192 @@
+"""Maps and helpers in a running DuckDB: what they count agrees with what the host counts, and nothing is lost by a reload."""
+
+import threading
+
+import duckdb
+import pytest
+
+STATE = """
+LICENSE("MIT");
+
+enum what { USED, MAX, BASE_TABLE, QUEUED, ACTIVE, THREADS, HITS, MISSES, SPILLED, QUERY, CONNECTION, AGE, COUNT };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} state SEC(".maps");
+
+static __always_inline void keep(__u32 what, __u64 value)
+{
+	__u64 *most = bpf_map_lookup_elem(&state, &what);
+
+	if (most && value > *most)
+		*most = value;
+}
+
+SEC("duckdb/load")
+__u64 look(struct duckbpf_load_ctx *ctx)
+{
+	keep(USED, duckbpf_used_memory());
+	keep(MAX, duckbpf_max_memory());
+	keep(BASE_TABLE, duckbpf_used_memory_by_tag(0));
+	keep(QUEUED, duckbpf_queue_length(DUCKBPF_POOL_REGULAR));
+	keep(ACTIVE, duckbpf_active_queries());
+	keep(THREADS, duckbpf_threads());
+	keep(HITS, duckbpf_buffer_hits());
+	keep(MISSES, duckbpf_buffer_misses());
+	keep(SPILLED, duckbpf_spill_bytes());
+	keep(QUERY, duckbpf_query_id());
+	keep(CONNECTION, duckbpf_connection_id());
+	keep(AGE, duckbpf_query_age_ns());
+	return ctx->origin.thread_index == duckbpf_thread_index() && ctx->origin.query_id == duckbpf_query_id() ? 0 : 2;
+}
+"""
+
+NAMES = [
+    "used",
+    "max",
+    "base_table",
+    "queued",
+    "active",
+    "threads",
+    "hits",
+    "misses",
+    "spilled",
+    "query",
+    "connection",
+    "age",
+]
+
+
+@pytest.fixture
+def table(file_db):
+    db = file_db(threads="2")
+    db("CREATE TABLE t AS SELECT i % 1007 AS k, hash(i) AS v FROM range(2000000) r(i)")
+    db("CHECKPOINT")
+    db.connection.close()
+    return lambda **config: file_db(**{"threads": "2", **config})
+
+
+def test_the_engine_tells_its_state(table, bpf):
+    db = table(memory_limit="400MiB")
+    db(f"CALL hook_attach('{bpf(STATE, 'state')}')")
+    db("SELECT sum(v) FROM t")
+    db("SELECT sum(v) FROM t")
+    state = dict(zip(NAMES, (value for _, value in db("FROM hook_map_entries('state') ORDER BY key")), strict=True))
+    assert state["max"] == 400 << 20
+    assert 10_000_000 < state["base_table"] <= state["used"] < state["max"]
+    assert state["threads"] == 2
+    assert state["active"] == 1
+    assert state["misses"] > 20
+    assert state["hits"] > 0
+    assert state["spilled"] == 0
+    assert state["query"] > 0
+    assert state["connection"] > 0
+    assert state["age"] > 0
+    # The program answers 2, which is refused, where context and helpers do not agree.
+    assert db.point("load")["refused"] == 0
+
+
+def test_bytes_on_disk_are_told(table, bpf):
+    db = table(memory_limit="30MiB")
+    db(f"CALL hook_attach('{bpf(STATE, 'state')}')")
+    db("SELECT count(*) FROM (SELECT i, hash(i) h FROM range(3000000) r(i) ORDER BY h)")
+    assert db.one(f"SELECT value FROM hook_map_entries('state') WHERE key = {NAMES.index('spilled')}") > 0
+
+
+def test_counts_of_threads_add_up_to_the_hosts(table, gallery):
+    db = table(threads="4")
+    db(f"CALL hook_attach('{gallery / 'count_calls.bpf.o'}')")
+
+    def run() -> None:
+        cursor = db.connection.cursor()
+        for _ in range(5):
+            cursor.execute("SELECT k, sum(v) FROM t GROUP BY k").fetchall()
+
+    clients = [threading.Thread(target=run) for _ in range(3)]
+    [client.start() for client in clients]
+    [client.join() for client in clients]
+    # Threads that idle go on calling execute_forever.
+    hooks = {"load": 3, "update_used_memory": 4, "allocate_new_block": 5, "unpin": 6}
+    counted = {
+        hook: db.one(f"SELECT list_sum(value) FROM hook_map_entries('calls') WHERE key = {key}")
+        for hook, key in hooks.items()
+    }
+    told = {hook: db.point(hook)["calls"] for hook in hooks}
+    for hook in hooks:
+        # The look itself loads and allocates.
+        assert 0 < counted[hook] <= told[hook] <= counted[hook] + 1000, hook
+
+
+def test_lines_reach_the_log(db, bpf):
+    text = """
+    LICENSE("MIT");
+    SEC("duckdb/allocate_new_block")
+    __u64 grow(struct duckbpf_allocate_new_block_ctx *ctx)
+    {
+        bpf_printk("grow by %llu in query %llu", ctx->min_size, ctx->origin.query_id);
+        return 0;
+    }
+    """
+    db("CALL enable_logging(level := 'info')")
+    db(f"CALL hook_attach('{bpf(text, 'printing')}')")
+    db("SELECT i % 100 AS k, list(i) FROM range(100000) r(i) GROUP BY k")
+    lines = db("SELECT message FROM duckdb_logs WHERE message LIKE 'grow by % in query %'")
+    assert 0 < len(lines) <= 1000
+
+
+def test_a_reload_under_load_loses_no_count(table, gallery):
+    db = table()
+    program = gallery / "count_calls.bpf.o"
+    db(f"CALL hook_attach('{program}')")
+    stop = threading.Event()
+
+    def run() -> None:
+        cursor = db.connection.cursor()
+        while not stop.is_set():
+            cursor.execute("SELECT k, sum(v) FROM t GROUP BY k").fetchall()
+
+    client = threading.Thread(target=run)
+    client.start()
+    last = 0
+    for _ in range(100):
+        db(f"CALL hook_attach('{program}', replace := true)")
+        now = db.one("SELECT sum(list_sum(value))::BIGINT FROM hook_map_entries('calls')")
+        assert now >= last
+        last = now
+    stop.set()
+    client.join()
+    assert last > 0
+
+
+def test_two_readers_of_a_ring_share_its_events(table, gallery):
+    db = table()
+    db(f"CALL hook_attach('{gallery / 'trace_load.bpf.o'}')")
+    seen: list[tuple[int, int]] = []
+    done = threading.Event()
+
+    def read() -> None:
+        cursor = db.connection.cursor()
+        while True:
+            last = done.is_set()
+            seen.extend(cursor.execute("SELECT time_ns, block_id FROM hook_events('events')").fetchall())
+            if last:
+                return
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    [reader.start() for reader in readers]
+    db("SELECT sum(v) FROM t")
+    misses = db.point("load")["calls"]
+    done.set()
+    [reader.join() for reader in readers]
+    assert len(seen) == len(set(seen)) > 0
+    assert len(seen) <= misses
+    assert db.one("SELECT lost FROM hook_maps() WHERE name = 'events'") == 0
+
+
+def test_names_with_quotes_and_unicode_are_only_names(db):
+    for name in ("it''s", "größe", "x; DROP TABLE t", "a/b/c"):
+        with pytest.raises(duckdb.InvalidInputException, match="no map is named"):
+            db(f"FROM hook_map_entries('{name}')")
