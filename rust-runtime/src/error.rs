@@ -24,7 +24,7 @@ pub struct Error {
 pub enum Problem {
     #[error("{}: {source}", path.display())]
     Object { path: PathBuf, source: ObjectError },
-    #[error("{}: {rejection}", path.display())]
+    #[error("{}: {rejection}\n  each step of the check: duckbpf verify --log {}", path.display(), path.display())]
     Rejected { path: PathBuf, rejection: Box<Rejection> },
     #[error("{}: {source}", path.display())]
     Compile { path: PathBuf, source: jit::Error },

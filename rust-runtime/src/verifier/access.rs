@@ -67,7 +67,6 @@ impl Walk<'_> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of the instruction")]
     pub fn atomic(&mut self, op: Atomic, fetch: bool, size: Size, base: Reg, off: i16, src: Reg) -> Result<(), Reason> {
         self.number(src)?;
         if op == Atomic::CmpXchg {

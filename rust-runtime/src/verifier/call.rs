@@ -198,6 +198,8 @@ impl Walk<'_> {
         };
         match kind {
             ArgKind::None | ArgKind::Map => Ok(()),
+            // Elsewhere printing takes as many numbers as there are.
+            ArgKind::Scalar if self.rules.hook.is_none() && helper.id == PRINT && self.get(reg).is_err() => Ok(()),
             ArgKind::Scalar => self.number(reg).map(|_| ()),
             // Flags that other kernels take are none of the judge's business.
             ArgKind::Zero if self.rules.hook.is_none() => self.number(reg).map(|_| ()),
@@ -546,6 +548,8 @@ impl Walk<'_> {
     }
 }
 
+/// trace_printk.
+const PRINT: u32 = 6;
 /// Errors are small negative numbers.
 const MAX_ERROR: i64 = 4095;
 

@@ -59,6 +59,7 @@ pub struct Step {
     /// Registers whose numbers decided something.
     pub demand: u16,
     pub effect: Effect,
+    #[expect(clippy::box_collection, reason = "steps are many, and hardly one has more")]
     pub more: Option<Box<Vec<Effect>>>,
     /// Where the visit is recorded, for tests.
     pub record: u32,

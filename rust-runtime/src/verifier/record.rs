@@ -10,6 +10,7 @@ const MAX_LOG: usize = 16 << 20;
 
 /// The state before a visit of an instruction.
 #[derive(Debug)]
+#[cfg_attr(not(any(test, feature = "testing")), expect(dead_code, reason = "tests read it"))]
 pub struct Record {
     pub pc: usize,
     pub state: State,
@@ -29,6 +30,7 @@ impl Recorder {
         Recorder { log: Some(String::new()), records: None }
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub fn recording() -> Recorder {
         Recorder { log: None, records: Some(Vec::new()) }
     }
@@ -74,12 +76,5 @@ impl Recorder {
             let _ = write!(log, " [r10-{}]={value}", 4 * (cell + 1));
         }
         log.push('\n');
-    }
-
-    pub fn remark(&mut self, text: impl FnOnce() -> String) {
-        if let Some(log) = self.log.as_mut().filter(|log| log.len() < MAX_LOG) {
-            log.push_str(&text());
-            log.push('\n');
-        }
     }
 }

@@ -49,6 +49,8 @@ pub struct Rules {
     pub fields: &'static [Field],
     /// Bytes of a context that is nothing but numbers, and of which any may be read.
     pub plain_bytes: u32,
+    /// Those bytes may be written too.
+    pub plain_writable: bool,
     /// Instructions, helpers included, that one call may cost.
     pub ceiling: u64,
     /// The result depends on the context alone: no variables that can change.
@@ -72,7 +74,7 @@ impl Rules {
         let field = self.fields.iter().find(is_inside);
         if field.is_none() && offset >= 0 && offset + bytes <= i64::from(self.plain_bytes) && offset % bytes.max(1) == 0
         {
-            return if write { Err(Reason::ContextWrite) } else { Ok(Content::Number) };
+            return if write && !self.plain_writable { Err(Reason::ContextWrite) } else { Ok(Content::Number) };
         }
         // Pointers are read whole.
         let field = field.filter(|field| field.content == Content::Number || i64::from(field.size) == bytes);
@@ -158,6 +160,7 @@ const OF_A_HOOK: Rules = Rules {
     context: "",
     fields: &[],
     plain_bytes: 0,
+    plain_writable: false,
     ceiling: CEILING,
     pure: false,
     relates_pointers: true,
@@ -200,6 +203,25 @@ pub fn rules(hook: Hook) -> Rules {
     }
 }
 
+/// struct __sk_buff, and what tc programs may write of it (include/uapi/linux/bpf.h).
+const SKB_BYTES: u32 = 192;
+const SKB: &[Field] = &[
+    written_elsewhere("mark", 8, 4),
+    written_elsewhere("queue_mapping", 12, 4),
+    written_elsewhere("priority", 32, 4),
+    written_elsewhere("tc_index", 44, 4),
+    written_elsewhere("cb[0]", 48, 4),
+    written_elsewhere("cb[1]", 52, 4),
+    written_elsewhere("cb[2]", 56, 4),
+    written_elsewhere("cb[3]", 60, 4),
+    written_elsewhere("cb[4]", 64, 4),
+    written_elsewhere("tc_classid", 72, 4),
+];
+
+const fn written_elsewhere(name: &'static str, offset: u32, size: u32) -> Field {
+    Field { name, offset, size, content: Content::Number, writable: true }
+}
+
 /// The rules for programs that were written for something else, by the kind of their section: what the kernel asks of a loader
 /// that may use loops, functions and variable offsets but must not leak pointers or read what was not written. A context is
 /// plain bytes; its size is that of the kernel's where the section says which it is.
@@ -207,7 +229,7 @@ pub fn generic(section: &str) -> Rules {
     let kind = section.trim_start_matches('?').split('/').next().unwrap_or_default();
     let plain_bytes = match kind {
         "xdp" | "xdp.frags" => 24,
-        "tc" | "tcx" | "classifier" | "action" | "socket" | "cgroup_skb" | "sk_skb" => 192,
+        "tc" | "tcx" | "classifier" | "action" | "socket" | "cgroup_skb" | "sk_skb" => SKB_BYTES,
         "raw_tp" | "raw_tracepoint" | "raw_tp.w" | "raw_tracepoint.w" | "fentry" | "fexit" | "tp_btf" => 96,
         "kprobe" | "kretprobe" | "uprobe" | "uretprobe" => 168,
         _ => 4096,
@@ -215,7 +237,9 @@ pub fn generic(section: &str) -> Rules {
     Rules {
         name: "generic",
         context: "the context",
+        fields: if plain_bytes == SKB_BYTES { SKB } else { &[] },
         plain_bytes,
+        plain_writable: kind == "syscall",
         ceiling: CEILING_GENERIC,
         relates_pointers: false,
         counts_callbacks: false,

@@ -194,7 +194,8 @@ impl Walk<'_> {
         }
         let offset = self.calculate(op, Width::W64, &pointer.offset, by);
         let is_near = |range: &Scalar| range.smin() >= -FAR && range.smax() <= FAR;
-        if !(is_near(&by.range) && is_near(&offset.range)) && !self.is_trial() {
+        let is_allowed = is_near(&by.range) && is_near(&offset.range) || self.is_trial();
+        if !is_allowed {
             return Err(Reason::PointerOffset(offset.range.to_string()));
         }
         let room = match (op, by.is_constant()) {
@@ -341,7 +342,7 @@ impl Walk<'_> {
             [Some(taken), Some(passed)] => {
                 let mut other = self.state.clone();
                 match (apply(&mut other, taken), apply(&mut self.state, passed)) {
-                    (Some(()), Some(())) => return self.go_both_ways(other, target, next),
+                    (Some(()), Some(())) => self.go_both_ways(other, target, next),
                     (Some(()), None) => {
                         self.state = other;
                         self.depend_on_everything();

@@ -319,3 +319,84 @@ fn a_rejection_tells_where_and_why() {
          value set in f0(), instruction 0: r6 = r1\n  hint: the fields are in duckbpf/hooks.h; reserved ones cannot be read"
     );
 }
+
+#[test]
+fn the_book_explains_every_error() {
+    let (source, book) = (include_str!("rejection.rs"), include_str!("../../../docs/src/verifier-errors.md"));
+    let quoted = source.lines().filter_map(|line| line.split_once(" => \"")?.1.strip_suffix("\","));
+    let ids: Vec<&str> = quoted.filter(|text| !text.contains(' ')).collect();
+    assert!(ids.len() > 40, "{ids:?}");
+    let missing: Vec<&&str> = ids.iter().filter(|id| !book.contains(&format!("\n## {id}\n"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// for (r0 = 0; r0 != rounds; r0++) r6 = r0;
+fn counted(rounds: i32) -> [Insn; 5] {
+    [ZERO, mov(6, 0), add_imm(0, 1), insn(0x55, 0, 0, -3, rounds), EXIT]
+}
+
+#[test]
+fn loops_are_proved_by_their_counters() {
+    // Two instructions and the branch a round.
+    assert_eq!(accepted(&counted(3)), 1 + 3 * 3 + 1);
+    assert_eq!(accepted(&counted(1000)), 1 + 3 * 1000 + 1);
+    let steps = verify(&object(LOAD, counted(1000).to_vec(), &[], vec![])).expect("a counted loop").facts().visited;
+    assert!(steps < 200, "{steps} visited");
+    assert_eq!(check(LOAD, &counted(2000)).map_err(|(_, id)| id), Err("too-costly"), "6,000 instructions under a lock");
+    // Down to zero, by threes, with a bound that is not reached exactly.
+    let down = [mov_imm(0, 999), add_imm(0, -3), insn(0x65, 0, 0, -2, 0), EXIT];
+    assert_eq!(accepted(&down), 1 + 2 * 333 + 1);
+    let uneven = [ZERO, add_imm(0, 7), insn(0xa5, 0, 0, -2, 100), EXIT];
+    assert_eq!(accepted(&uneven), 1 + 2 * 15 + 1);
+    // It steps over the number that it is compared with, and comes around after 2^63 rounds.
+    let over = [ZERO, add_imm(0, 2), insn(0x55, 0, 0, -2, 101), EXIT];
+    assert_eq!(check(LOAD, &over).map_err(|(_, id)| id), Err("too-costly"));
+}
+
+#[test]
+fn what_a_loop_indexes_is_bounded_by_its_counter() {
+    // Sums .bss, of 24 bytes: eight at a time, as often as `rounds` says.
+    let sum = |rounds: i32| {
+        let body = [
+            mov_imm(3, 0),
+            ZERO,
+            load(4, 2, 0),
+            insn(0x0f, 0, 4, 0, 0),
+            add_imm(2, 8),
+            add_imm(3, 1),
+            insn(0x55, 3, 0, -5, rounds),
+            EXIT,
+        ];
+        [&address(2, 1, 0)[..], &body].concat()
+    };
+    accepted(&sum(3));
+    assert_eq!(refused(&sum(4), 4), "out-of-bounds");
+    assert_eq!(refused(&sum(400), 4), "out-of-bounds");
+}
+
+#[test]
+fn masks_and_comparisons_bound_offsets() {
+    let indexed = |bound: &[Insn]| {
+        let (begin, end) = ([load(3, 1, SIZE)], [insn(0x0f, 2, 3, 0, 0), load(0, 2, 0), EXIT]);
+        [&address(2, 1, 0)[..], &begin, bound, &end].concat()
+    };
+    accepted(&indexed(&[insn(0x57, 3, 0, 0, 15)]));
+    assert_eq!(refused(&indexed(&[insn(0x57, 3, 0, 0, 31)]), 5), "out-of-bounds");
+    let at_most = |most| [insn(0xb5, 3, 0, 2, most), ZERO, EXIT];
+    accepted(&indexed(&at_most(16)));
+    assert_eq!(refused(&indexed(&at_most(17)), 7), "out-of-bounds");
+    // Signed: below zero is not excluded.
+    let signed = [insn(0xd5, 3, 0, 2, 16), ZERO, EXIT];
+    assert_eq!(refused(&indexed(&signed), 6), "pointer-offset");
+}
+
+#[test]
+fn what_decides_is_compared_when_states_are() {
+    // r3 is 0 on one way and 64 on the other; only where it is an index does that matter.
+    let ways = |last: Insn| {
+        let begin = [load(4, 1, SIZE), mov_imm(3, 0), if_eq(4, 0, 1), mov_imm(3, 64), mov(5, 3), mov(5, 5), mov(5, 5)];
+        [&address(2, 1, 0)[..], &begin, &[last, load(0, 2, 0), EXIT]].concat()
+    };
+    accepted(&ways(mov(5, 3)));
+    assert_eq!(refused(&ways(insn(0x0f, 2, 3, 0, 0)), 10), "out-of-bounds");
+}
