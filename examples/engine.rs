@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let program = |name: &str| Path::new(&gallery).join(format!("{name}.bpf.o"));
 
     let (connection, hooks) = engine::open_in_memory()?;
-    connection.execute_batch("CREATE TABLE t AS SELECT range AS i, range % 1000 AS k FROM range(1000000)")?;
+    connection.execute_batch("CREATE TABLE t AS SELECT range AS i, range % 1000 * 1000003 AS k FROM range(1000000)")?;
 
     hooks.attach(&program("default_hash"), Options { replace: false })?;
     report(&connection, hooks)?;

@@ -32,7 +32,9 @@ fn programs_are_attached_swapped_and_detached_while_a_linked_duckdb_works() {
     let folder = tempfile::tempdir().unwrap();
     let (connection, hooks) = engine::open(folder.path().join("test.duckdb")).unwrap();
     assert_eq!(hooks.host().carrier, duckbpf::abi::DUCKBPF_CARRIER_ENGINE);
-    connection.execute_batch("CREATE TABLE t AS SELECT range AS i, range % 1000 AS k FROM range(100000)").unwrap();
+    connection
+        .execute_batch("CREATE TABLE t AS SELECT range AS i, range % 1000 * 1000003 AS k FROM range(100000)")
+        .unwrap();
     assert_eq!(groups(&connection), 1000);
 
     hooks.attach(&program("default_hash"), Options { replace: false }).unwrap();

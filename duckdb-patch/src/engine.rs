@@ -133,11 +133,11 @@ fn check_checkout(manifest: &Manifest, layout: &Layout) -> Result<()> {
         bail!("it is of DuckDB {version} (commit {id}), this checkout of {DUCKDB} (commit {SOURCE_ID})");
     }
     let series = series::Series::read(&layout.patches())?.hash;
-    if manifest.series != series || manifest.shim != shim_hash(layout)? {
-        bail!(
-            "it is of other patches, or of another hook-shim, than this checkout (series {}, not {series})",
-            manifest.series
-        );
+    if manifest.series != series {
+        bail!("it is of other patches than this checkout: series {}, not {series}", manifest.series);
+    }
+    if manifest.shim != shim_hash(layout)? {
+        bail!("it is of another hook-shim than this checkout");
     }
     Ok(())
 }
@@ -481,6 +481,9 @@ mod tests {
         let layout = checkout("stale");
         write(&layout.root.join("hook-shim/shim.cpp"), b"int y;\n").unwrap();
         assert!(refusal(&layout).contains("another hook-shim"));
+        write(&layout.root.join("duckdb-patch/patches/series"), b"0001.patch\n").unwrap();
+        write(&layout.root.join("duckdb-patch/patches/0001.patch"), b"").unwrap();
+        assert!(refusal(&layout).contains("other patches"));
     }
 
     #[test]
