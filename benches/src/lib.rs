@@ -110,7 +110,7 @@ mod tests {
         let program = Bytecode::new(Hook::Hash, &murmur()).compile();
         let keys: Vec<u64> = (0..KEYS as u64).map(|key| key.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
         let (mut ours, mut scalar, mut avx2) = (vec![0; KEYS], vec![0; KEYS], vec![0; KEYS]);
-        program.hash(&batch(&keys, &mut ours));
+        program.hash_keys(&batch(&keys, &mut ours));
         // SAFETY: as many keys and places.
         unsafe { murmur_scalar(keys.as_ptr(), scalar.as_mut_ptr(), KEYS) };
         if is_x86_feature_detected!("avx2") {

@@ -24,7 +24,6 @@
 
 #[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
 mod emit;
-#[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
 mod keys;
 #[cfg(any(test, feature = "disasm"))]
 mod listing;

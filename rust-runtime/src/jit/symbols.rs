@@ -83,7 +83,7 @@ unsafe impl Sync for Entry {}
 
 /// `struct jit_descriptor`.
 #[repr(C)]
-pub struct Descriptor {
+struct Descriptor {
     version: u32,
     action: u32,
     relevant: *mut Entry,

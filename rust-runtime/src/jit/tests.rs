@@ -376,6 +376,76 @@ fn a_panic_in_a_helper_ends_at_the_boundary() {
     assert_eq!(testing::failed_helpers(), failed + 1, "the host knows");
 }
 
+/// A program of the load hook, run on a context whose first seven numbers are given.
+fn run_alone(insns: &[Insn], ends: &[usize], values: [u64; 7]) -> u64 {
+    let object = object(Hook::Load, insns.to_vec(), ends, vec![]);
+    let memory = Memory::new(&object.regions).unwrap();
+    let verified = verify(&object).unwrap_or_else(|rejection| panic!("{rejection}"));
+    call(&jit::compile(verified, memory, Env::detached()).unwrap(), &mut context(values))
+}
+
+#[test]
+fn a_helper_gets_five_arguments() {
+    let mut insns: Vec<Insn> = (1..6).map(|reg| mov_imm(reg, 10i32.pow(u32::from(reg)))).collect();
+    insns.extend([helper(helpers::SUM as i32), EXIT]);
+    assert_eq!(run_alone(&insns, &[], [0; 7]), 111_110);
+}
+
+#[test]
+fn helpers_that_are_inlined_compute_what_the_helpers_do() {
+    let env = Env::detached();
+    for (a, b) in EDGES.iter().flat_map(|&a| EDGES.map(|b| (a, b))) {
+        for id in [0x10020, 0x10021] {
+            let insns = [load(2, 1, FIELDS[1]), load(1, 1, FIELDS[0]), helper(id), EXIT];
+            let expected = (helpers::find(id as u32).unwrap().function)(a, b, 0, 0, 0, env);
+            assert_eq!(run_alone(&insns, &[], [a, b, 0, 0, 0, 0, 0]), expected, "{id:#x}({a:#x}, {b:#x})");
+        }
+    }
+    for size in 0..=40u64 {
+        // 40 bytes of stack from the context, and the CRC of the last `size` of them; more than 32 are left to the helper.
+        let mut insns = vec![mov(6, 1)];
+        for slot in 0..5i16 {
+            insns.extend([load(2, 6, FIELDS[slot as usize]), store(10, -40 + 8 * slot, 2)]);
+        }
+        insns.extend([load(3, 6, FIELDS[5]), mov(1, 10), insn(0x07, 1, 0, 0, -(size as i32)), mov_imm(2, size as i32)]);
+        insns.extend([helper(0x10022), EXIT]);
+        let values = [0x0123_4567_89ab_cdef, 2, u64::MAX, 0x8000_0000_0000_0001, 5, 0xfeed_beef_dead_f00d, 0];
+        let bytes: Vec<u8> = values[..5].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let expected = crc32c::crc32c_append(values[5] as u32, &bytes[40 - size as usize..]);
+        assert_eq!(run_alone(&insns, &[], values), u64::from(expected), "{size}");
+    }
+}
+
+/// r1 = the address of the function that begins so many slots behind the next instruction.
+fn function(dst: u8, off: i32) -> [Insn; 2] {
+    [insn(0x18, dst, crate::isa::LDDW_FUNCTION, 0, off), insn(0, 0, 0, 0, 0)]
+}
+
+/// Sums the rounds' numbers in a word of its stack until one equals the limit in the next word; r6 to r9 are its own.
+fn looping(rounds: i32, limit: i32) -> (Vec<Insn>, usize) {
+    let mut insns = vec![mov_imm(6, 1000), insn(0x7a, 10, 0, -8, 0), insn(0x7a, 10, 0, -16, limit)];
+    let begin = insns.len();
+    insns.extend(function(2, 0));
+    insns.extend([mov_imm(1, rounds), mov(3, 10), insn(0x07, 3, 0, 0, -16), mov_imm(4, 0), helper(181)]);
+    // The result, the sum, and what was kept.
+    insns.extend([insn(0x67, 0, 0, 0, 32), load(1, 10, -8), insn(0x0f, 0, 1, 0, 0), insn(0x0f, 0, 6, 0, 0), EXIT]);
+    let end = insns.len();
+    insns[begin].imm = (end - begin - 1) as i32;
+    // r0 = 1 at the limit.
+    insns.extend([mov_imm(6, 7), load(3, 2, 8), insn(0x0f, 3, 1, 0, 0), store(2, 8, 3), load(4, 2, 0)]);
+    insns.extend([mov_imm(0, 0), insn(0x5d, 1, 4, 1, 0), mov_imm(0, 1), EXIT]);
+    (insns, end)
+}
+
+#[test]
+fn bpf_loop_is_a_loop_of_its_own() {
+    for (rounds, limit, calls) in [(0, -1, 0u64), (1, -1, 1), (10, -1, 10), (100, 5, 6), (100, 0, 1), (64, 63, 64)] {
+        let (insns, end) = looping(rounds, limit);
+        let sum: u64 = (0..calls).sum();
+        assert_eq!(run_alone(&insns, &[end], [0; 7]), (calls << 32) + sum + 1000, "{rounds} rounds to {limit}");
+    }
+}
+
 /// What a random program is made of: indices are taken modulo what fits.
 #[derive(Clone, Debug)]
 enum Gene {
@@ -742,6 +812,48 @@ fn hash_program_agrees(genes: &[Gene], loads: &[(u8, u8)], keys: &[u64], calls: 
                 );
             }
             assert_eq!(out[contexts.len()], 0x7e57, "nothing is written behind the last");
+        }
+    }
+}
+
+/// Helpers in a body: translated in place, and by AVX2 where they can be. The loops do what the function alone does.
+#[test]
+fn helpers_in_hash_loops() {
+    let stored = [store(10, -16, 2), store(10, -8, 3), mov(1, 10), insn(0x07, 1, 0, 0, -16), mov_imm(2, 13)];
+    let bodies: [Vec<Insn>; 4] = [
+        vec![mov(1, 2), helper(0x10020), EXIT],
+        vec![mov(1, 2), mov(2, 3), insn(0xa7, 2, 0, 0, 77), helper(0x10021), EXIT],
+        [&stored[..], &[mov_imm(3, 5), helper(0x10022), EXIT]].concat(),
+        // Of a number of bytes that is left to the helper.
+        [&stored[..4], &[mov_imm(2, 16), mov_imm(3, 5), helper(0x10023), EXIT]].concat(),
+    ];
+    let keys: Vec<u64> = (0..37).map(|key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    for body in bodies {
+        let insns = [&[load(2, 1, 0), load(3, 1, 8)][..], &body].concat();
+        let program =
+            compile(&object(Hook::Hash, insns, &[], vec![])).unwrap_or_else(|rejection| panic!("{rejection}")).0;
+        for layout in 0..abi::DUCKBPF_KEYS_COUNT {
+            let (contexts, raw) = lay_out(&keys, layout, 0);
+            let mut out = vec![0u64; contexts.len()];
+            let request = abi::duckbpf_hash_batch {
+                keys: raw.as_ptr().cast(),
+                out: out.as_mut_ptr(),
+                count: contexts.len() as u64,
+                layout,
+                type_: 0,
+                len: 8,
+                reserved: 0,
+            };
+            // SAFETY: as many keys in that layout, and as much room.
+            unsafe { program.hash_batch().unwrap()(&request) };
+            for (context, hash) in contexts.iter().zip(&out) {
+                assert_eq!(
+                    call(&program, &mut context.clone()),
+                    *hash,
+                    "layout {layout}\n{}",
+                    disassemble(program.code())
+                );
+            }
         }
     }
 }

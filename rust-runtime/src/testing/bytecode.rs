@@ -84,7 +84,7 @@ impl Compiled {
     }
 
     /// Panics on a program for another hook.
-    pub fn hash(&self, batch: &duckbpf_hash_batch) {
+    pub fn hash_keys(&self, batch: &duckbpf_hash_batch) {
         let Some(hash) = self.0.hash_batch() else { panic!("only hash programs hash") };
         // SAFETY: benches give valid batches.
         unsafe { hash(batch) }

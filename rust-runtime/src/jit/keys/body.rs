@@ -155,8 +155,8 @@ impl Body {
         let mut walk =
             Walk { emitter, layout, ty, before: vec![None; code.len()], steps: Vec::with_capacity(code.len()) };
         walk.before[0] = Some(start);
-        for pc in 0..code.len() {
-            let (Some(op), Some(state)) = (code[pc], walk.before[pc]) else { continue };
+        for (pc, op) in code.iter().enumerate() {
+            let (Some(op), Some(state)) = (*op, walk.before[pc]) else { continue };
             walk.step(pc, op, state)?;
         }
         let mut body = Body { steps: walk.steps };
