@@ -71,7 +71,7 @@ impl MapHandle {
         let (id, entries, bytes, lost) = match &self.place {
             Place::Map(map) => {
                 let lost = if let Body::Ring(ring) = map.body() { ring.counts().lost } else { 0 };
-                (map.id(), map.len(), map.bytes(), lost)
+                (map.id(), map.count(), map.bytes(), lost)
             }
             Place::Variables { .. } => (0, 1, u64::from(*value_size), 0),
         };

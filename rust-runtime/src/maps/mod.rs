@@ -228,7 +228,7 @@ impl Map {
     }
 
     /// Entries that it holds; of a ring, bytes that wait.
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         match &self.body {
             Body::Array(_) => self.def.max_entries.into(),
             Body::Hash(hash) | Body::Blocks(hash) => hash.len().into(),

@@ -112,7 +112,6 @@ pub struct Target {
     pub name: String,
     pub address: usize,
     /// Held, never read.
-    #[expect(dead_code, reason = "it keeps the code at the address")]
     pub keeps: Arc<dyn Any + Send + Sync>,
 }
 
