@@ -22,7 +22,7 @@ mod object;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verifier;
-#[cfg(any(test, feature = "conformance"))]
+#[cfg(any(test, feature = "testing", feature = "conformance"))]
 mod vm;
 
 #[cfg(any(test, feature = "disasm"))]

@@ -51,7 +51,7 @@ impl Env {
     }
 
     /// Without a host.
-    #[cfg(any(test, feature = "disasm", feature = "conformance"))]
+    #[cfg(any(test, feature = "testing", feature = "disasm", feature = "conformance"))]
     pub fn detached() -> &'static Env {
         static DETACHED: Env = Env { host: AtomicPtr::new(std::ptr::null_mut()), print: None };
         &DETACHED

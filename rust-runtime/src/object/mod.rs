@@ -24,7 +24,7 @@ pub use elf::{parse, parse_foreign};
 pub use error::{Fault, ObjectError};
 pub use lines::SourceLine;
 pub use maps::{FLAG_READ_ONLY_PROGRAM, Initial, MAX_MAPS, MapDef, MapKind};
-#[cfg(test)]
+#[cfg(any(test, feature = "testing", feature = "conformance"))]
 pub use memory::RegionMap;
 pub use memory::{Memory, MemoryError};
 pub use parameters::{Parameter, ParameterError};
@@ -133,5 +133,18 @@ impl ProgramText {
             functions,
             lines: LineTable::default(),
         }
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Object {
+    /// An object with one program; the maps come after those that stand for the regions.
+    pub fn from_parts(program: ProgramText, regions: Vec<Region>, maps: Vec<MapDef>) -> Object {
+        let sections = regions.iter().enumerate();
+        let sections =
+            sections.map(|(index, region)| MapDef::of_region(index, &region.name, region.size, region.writable));
+        let maps = sections.chain(maps).collect();
+        let (license, variables) = (None, Vec::new());
+        Object { license, programs: vec![program], regions, maps, variables, hash_types: None, hash_mixed: None }
     }
 }

@@ -3,7 +3,12 @@
 //! There is one per process, as there is one runtime. [`MockHost::lock`] gives it to one test at a time, with nothing
 //! attached.
 
+pub mod asm;
 mod bytecode;
+pub mod corpus;
+pub mod fuzz;
+#[cfg(feature = "planted")]
+pub mod planted;
 #[cfg(test)]
 pub(crate) mod programs;
 

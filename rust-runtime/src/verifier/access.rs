@@ -4,6 +4,7 @@ use super::{
     Reason, STACK,
     domain::Scalar,
     need::EffectKind,
+    planted::{Bug, on},
     rules::Content,
     stack::{StackFault, cells_of, whole_cells_of},
     value::{MapRef, Num, Pointer, Target, Value},
@@ -80,7 +81,7 @@ impl Walk<'_> {
             self.step.note_cells(EffectKind::Touch, frame as u8, cells_of(low, high - low + bytes));
             self.state.frame_mut(frame).stack.blur(low, high - low + bytes);
         }
-        if fetch {
+        if fetch && !on(Bug::AtomicResult) {
             let value = self.unknown(size, false);
             self.state.set(if op == Atomic::CmpXchg { 0 } else { src }, value);
         }
@@ -192,6 +193,7 @@ impl Walk<'_> {
     }
 
     fn check_within(&self, memory: &str, low: i64, high: i64, bytes: i64, size: u64) -> Result<(), Reason> {
+        let size = size + u64::from(on(Bug::OffByOne));
         let is_inside = low >= 0 && bytes >= 0 && high.checked_add(bytes).is_some_and(|end| end <= size as i64);
         if is_inside || self.is_trial() && low != high {
             return Ok(());

@@ -7,6 +7,7 @@ use super::{
     access::{Access, Place, stack_fault},
     domain::Scalar,
     need::EffectKind,
+    planted::{Bug, on},
     stack::{cells_of, whole_cells_of},
     state::{ActiveLoop, Callback, Frame, Handle, State},
     value::{Link, MapRef, Num, Pointer, Target, Value},
@@ -97,17 +98,24 @@ impl Walk<'_> {
             return Err(Reason::ForbiddenHelper(helper.name));
         }
         let arguments = self.arguments(helper)?;
-        if self.rules.counts_callbacks {
+        if self.rules.counts_callbacks && !on(Bug::HelperCost) {
             self.spend(helper.cost.of(self.bytes(helper, &arguments)))?;
         }
         if helper.ret == RetKind::StatusIfReturns {
             // It may be the program's end.
             self.check_released(0)?;
         }
+        if helper.ret == RetKind::StatusIfReturns
+            && let Some(handle) = self.state.handles.first()
+        {
+            // Where it succeeds, nothing comes after.
+            return Err(Reason::Unreleased { what: "record", acquired: handle.pc });
+        }
         if helper.releases().is_some() {
             self.release(arguments.released)?;
         }
-        self.state.top_mut().regs[..6].fill(Value::Unset);
+        let lost = if on(Bug::CallerSaved) { 0..1 } else { 0..6 };
+        self.state.top_mut().regs[lost].fill(Value::Unset);
         if let (Some(function), Some((_, kind))) = (arguments.callback, helper.callback()) {
             return self.begin_callback(pc, kind, function, &arguments);
         }
@@ -229,7 +237,11 @@ impl Walk<'_> {
                 Ok(())
             }
             ArgKind::Record => self.record_argument(helper, reg, arguments),
-            ArgKind::ConstString => self.string_argument(helper, reg),
+            ArgKind::ConstString => {
+                self.string_argument(helper, reg)?;
+                let has_size = helper.args.get(usize::from(reg)) == Some(&ArgKind::Size);
+                if has_size { self.sized_argument(helper, reg, reg + 1, Access::ReadBytes) } else { Ok(()) }
+            }
             ArgKind::Context => match self.get(reg)? {
                 Value::Pointer(Pointer { to: Target::Context, offset, .. }) if offset.is_constant() == Some(0) => {
                     Ok(())

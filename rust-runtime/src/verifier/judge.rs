@@ -47,6 +47,12 @@ pub fn judge(path: &Path, profile: Profile, log: bool) -> Result<Vec<Verdict>, O
     Ok((0..object.programs.len()).map(|index| judge_program(&object, index, profile, log)).collect())
 }
 
+/// What the generic rules say of an object's only program, for tests.
+#[cfg(any(test, feature = "testing"))]
+pub fn judge_generic(object: &Object) -> Result<(), Box<Rejection>> {
+    check(object, 0, &rules::generic("syscall"), Options::default(), &mut Recorder::default()).map(|_| ())
+}
+
 fn judge_program(object: &Object, index: usize, profile: Profile, log: bool) -> Verdict {
     let text = &object.programs[index];
     let rules = match profile {

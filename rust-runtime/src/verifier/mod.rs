@@ -21,12 +21,15 @@
 mod access;
 mod attempt;
 mod call;
+#[cfg(any(test, feature = "testing"))]
+pub mod contain;
 mod cover;
 mod domain;
 mod explain;
 mod graph;
 mod judge;
 mod need;
+pub mod planted;
 mod record;
 mod rejection;
 mod rules;
@@ -39,6 +42,8 @@ mod value;
 mod walk;
 
 pub use graph::Graph;
+#[cfg(any(test, feature = "testing"))]
+pub use judge::judge_generic;
 pub use judge::{Accepted, Profile, Verdict, judge};
 pub use rejection::{Branch, LoopCost, Place, Reason, Rejection};
 pub use rules::Field;
@@ -47,9 +52,11 @@ use std::sync::Arc;
 
 use crate::{
     hook::Hook,
+    isa::Op,
     object::{Object, ProgramText},
 };
 use record::Recorder;
+use rejection::Stop;
 use rules::{Rules, rules};
 use walk::{Options, Walk};
 
@@ -120,6 +127,19 @@ pub fn verify(object: &Arc<Object>, index: usize, hook: Hook) -> Result<Verified
     Ok(Verified { object: object.clone(), index, hook, graph, facts })
 }
 
+/// What the code generator binds must be there, also in parts that no way leads to.
+fn refuse_unknown_maps(object: &Object, graph: &Graph) -> Result<(), Stop> {
+    for (pc, op) in graph.ops.iter().enumerate() {
+        let unknown = match *op {
+            Some(Op::Address { region, .. }) if region as usize >= object.regions.len() => region,
+            Some(Op::Map { map, .. }) if map as usize >= object.maps.len() => map,
+            _ => continue,
+        };
+        return Err(Stop::new(pc, Reason::UnknownMap(unknown)));
+    }
+    Ok(())
+}
+
 /// Checks a program by any rules.
 fn check(
     object: &Object,
@@ -130,6 +150,7 @@ fn check(
 ) -> Result<(Graph, Facts), Box<Rejection>> {
     let program = &object.programs[index];
     let graph = Graph::build(program).map_err(|stop| explain::plain(program, rules, None, stop))?;
+    refuse_unknown_maps(object, &graph).map_err(|stop| explain::plain(program, rules, Some(&graph), stop))?;
     let mut walk = Walk::new(program, &graph, object, rules, options, recorder);
     if let Err(stop) = walk.run() {
         return Err(explain::rejection(&walk, stop));

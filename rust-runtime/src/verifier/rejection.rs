@@ -155,6 +155,8 @@ pub enum Reason {
     Uninitialised(u8),
     #[error("there is no helper {0}")]
     UnknownHelper(u32),
+    #[error("it refers to map or section {0}, which the object does not have")]
+    UnknownMap(u32),
     #[error("the helper {0} may not be called from this hook")]
     ForbiddenHelper(&'static str),
     #[error("r{0} is a number, not a pointer")]
@@ -265,6 +267,7 @@ impl Reason {
             Reason::TooCostly { .. } => "too-costly",
             Reason::Uninitialised(_) => "uninitialised-register",
             Reason::UnknownHelper(_) => "unknown-helper",
+            Reason::UnknownMap(_) => "unknown-map",
             Reason::ForbiddenHelper(_) => "forbidden-helper",
             Reason::NotAPointer(_) => "not-a-pointer",
             Reason::NotMemory { .. } => "not-memory",

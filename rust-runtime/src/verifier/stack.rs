@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::{
     STACK,
     domain::Scalar,
+    planted::{Bug, on},
     value::{Num, Value},
 };
 use crate::isa::{Alu, Width};
@@ -190,6 +191,9 @@ impl Stack {
     /// An aligned store of 1, 2, 4 or 8 bytes. Only whole registers may hold pointers.
     pub fn write(&mut self, offset: i64, bytes: u32, value: Value) {
         let cell = cell_of(offset);
+        if bytes < 4 && on(Bug::PartialOverwrite) && self.spill(cell).is_some() {
+            return;
+        }
         self.break_up(offset, i64::from(bytes));
         match (bytes, value) {
             (8, value) => {
@@ -221,6 +225,9 @@ impl Stack {
 
     /// Any of these bytes may have been overwritten with a number: those that were written stay so.
     pub fn blur(&mut self, start: i64, bytes: i64) {
+        if on(Bug::VariableStore) {
+            return;
+        }
         self.break_up(start, bytes);
         for cell in cell_of(start + bytes - 1)..=cell_of(start) {
             let (written, _) = self.bytes(cell);

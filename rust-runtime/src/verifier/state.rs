@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::{
     domain::Scalar,
+    planted::{Bug, on},
     stack::Stack,
     value::{Id, Link, Num, Value},
 };
@@ -192,7 +193,7 @@ impl State {
     /// A null check went one way: what it holds for all copies.
     pub fn resolve_null(&mut self, id: Id, is_null: bool) {
         self.for_each_value(|value| {
-            if value.null_id() != id {
+            if value.null_id() != id && !on(Bug::NullCheckAll) {
                 return;
             }
             if is_null {
@@ -209,6 +210,9 @@ impl State {
 
     /// What pointed into an object may not be used any more.
     pub fn forget(&mut self, object: Id) {
+        if on(Bug::UseAfterRelease) {
+            return;
+        }
         self.for_each_value(|value| {
             if matches!(value, Value::Pointer(pointer) if pointer.object == object) {
                 *value = Value::Unset;

@@ -5,6 +5,7 @@ use super::{
     domain::Scalar,
     graph::Graph,
     need::{Effect, EffectKind, Need},
+    planted::{Bug, on},
     state::State,
     value::{Id, Link, MapRef, Num, Pointer, Target, Value},
     walk::{MANY_ROUNDS, Next, Summary, Walk},
@@ -162,6 +163,7 @@ impl Walk<'_> {
         if range.is_constant().is_some() {
             return Num::plain(range);
         }
+        let link = if on(Bug::StaleLink) && op == Alu::Mul { Some(a.link) } else { link };
         let link = link.filter(|_| width == Width::W64 || is_same_in_64(op, a, b));
         match link {
             Some(link) if link.scale != 0 => self.within_counter(Num { range, link }),
@@ -192,7 +194,10 @@ impl Walk<'_> {
         if pointer.null != 0 {
             return Err(Reason::MaybeNull(reg));
         }
-        let offset = self.calculate(op, Width::W64, &pointer.offset, by);
+        let mut offset = self.calculate(op, Width::W64, &pointer.offset, by);
+        if on(Bug::StaleOffset) && by.is_constant().is_none() {
+            offset = pointer.offset;
+        }
         let is_near = |range: &Scalar| range.smin() >= -FAR && range.smax() <= FAR;
         let is_allowed = is_near(&by.range) && is_near(&offset.range) || self.is_trial();
         if !is_allowed {

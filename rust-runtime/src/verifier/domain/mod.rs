@@ -22,6 +22,7 @@ use word::Word;
 
 use std::fmt;
 
+use super::planted::{Bug, on};
 use crate::isa::{Alu, ByteOrder, Cond, Width};
 
 /// What is known of a number of `W` bits whose lower `H` bits are its 32-bit subregister. Never empty.
@@ -44,25 +45,22 @@ impl<const W: u32, const H: u32> Number<W, H> {
     }
 
     /// `low..=high`, unsigned. Everything if `low > high`.
+    #[cfg(test)]
     pub fn unsigned(low: u64, high: u64) -> Self {
         let mut number = Self::unknown();
         (number.wide.umin, number.wide.umax) = (low, high);
-        number.settle().unwrap_or(Self::unknown())
+        number.settle().unwrap_or_default()
     }
 
     /// `low..=high`, signed. Everything if `low > high`.
     pub fn signed(low: i64, high: i64) -> Self {
         let mut number = Self::unknown();
         (number.wide.smin, number.wide.smax) = (low, high);
-        number.settle().unwrap_or(Self::unknown())
+        number.settle().unwrap_or_default()
     }
 
     pub fn is_constant(&self) -> Option<u64> {
         self.wide.is_constant()
-    }
-
-    pub fn is_unknown(&self) -> bool {
-        *self == Self::unknown()
     }
 
     pub fn umin(&self) -> u64 {
@@ -81,18 +79,12 @@ impl<const W: u32, const H: u32> Number<W, H> {
         self.wide.smax
     }
 
-    pub fn umin32(&self) -> u32 {
-        self.half.umin as u32
-    }
-
+    #[cfg(test)]
     pub fn umax32(&self) -> u32 {
         self.half.umax as u32
     }
 
-    pub fn smin32(&self) -> i32 {
-        self.half.smin as i32
-    }
-
+    #[cfg(test)]
     pub fn smax32(&self) -> i32 {
         self.half.smax as i32
     }
@@ -124,11 +116,16 @@ impl<const W: u32, const H: u32> Number<W, H> {
     /// `self op other`; a 32-bit result is zero-extended. x / 0 = 0, x % 0 = x, the smallest number / -1 is itself.
     pub fn alu(&self, op: Alu, other: &Self, width: Width) -> Self {
         if width == Width::W32 {
-            return Self::zero_extended(self.half.alu(op, other.half, H));
+            let half = self.half.alu(op, other.half, H);
+            if on(Bug::KeepUpperHalf) && op == Alu::Mov {
+                return *other;
+            }
+            return Self::zero_extended(half);
         }
         let wide = self.wide.alu(op, other.wide, W);
         // The lower half of these depends on the lower halves alone.
         let half = match op {
+            Alu::And | Alu::Or | Alu::Xor if on(Bug::HalfAfterBitwise) => self.half,
             Alu::Add | Alu::Sub | Alu::Mul | Alu::Or | Alu::And | Alu::Xor | Alu::Mov => {
                 self.half.alu(op, other.half, H)
             }
@@ -144,7 +141,7 @@ impl<const W: u32, const H: u32> Number<W, H> {
     /// The lower 16, 32 or 64 bits in another byte order; the rest becomes zero.
     pub fn byte_swap(&self, order: ByteOrder, bits: u32) -> Self {
         let low = self.truncate_bits(bits);
-        if order == ByteOrder::Little {
+        if order == ByteOrder::Little || on(Bug::ByteSwapBounds) {
             return low;
         }
         // The bytes that are swapped end up at the top of a swapped word.
@@ -182,6 +179,7 @@ impl<const W: u32, const H: u32> Number<W, H> {
     pub fn refine(&self, cond: Cond, width: Width, other: &Self, taken: bool) -> Option<(Self, Self)> {
         let assume = if taken { Word::assume } else { Word::assume_not };
         let (mut a, mut b) = (*self, *other);
+        let width = if on(Bug::CompareHalfAsWhole) { Width::W64 } else { width };
         match width {
             Width::W64 => (a.wide, b.wide) = assume(a.wide, cond, b.wide, W)?,
             Width::W32 => (a.half, b.half) = assume(a.half, cond, b.half, H)?,
@@ -202,7 +200,7 @@ impl<const W: u32, const H: u32> Number<W, H> {
     fn settled(self) -> Self {
         let settled = self.settle();
         debug_assert!(settled.is_some(), "no number is in {self:?}");
-        settled.unwrap_or(Self::unknown())
+        settled.unwrap_or_default()
     }
 
     /// Tells each half of the picture what the other implies; None: there is no such number.

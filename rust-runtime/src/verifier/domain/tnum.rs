@@ -3,6 +3,8 @@
 //! "Sound, Precise, and Fast Abstract Interpretation with Tristate Numbers" (Vishwanathan et al., CGO 2022) proves the
 //! arithmetic here. All of it works on 64 bits; a narrower number has zeros above, and [`Tnum::low`] cuts results down.
 
+use crate::verifier::planted::{Bug, on};
+
 /// Bits that are known (`value`) and bits that are not (`mask`). A bit is never in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tnum {
@@ -29,10 +31,6 @@ impl Tnum {
     /// The greatest member, as an unsigned number.
     pub fn max(self) -> u64 {
         self.value | self.mask
-    }
-
-    pub fn is_constant(self) -> bool {
-        self.mask == 0
     }
 
     pub fn contains(self, number: u64) -> bool {
@@ -70,7 +68,7 @@ impl Tnum {
     pub fn add(self, other: Tnum) -> Tnum {
         let masks = self.mask.wrapping_add(other.mask);
         let values = self.value.wrapping_add(other.value);
-        let carries = masks.wrapping_add(values) ^ values;
+        let carries = if on(Bug::TnumCarry) { 0 } else { masks.wrapping_add(values) ^ values };
         let mask = carries | self.mask | other.mask;
         Tnum { value: values & !mask, mask }
     }

@@ -6,7 +6,10 @@
 //! Every function returns a reduced [`Word`]: both ranges end in members, and the bits that the ranges fix are known.
 
 use super::tnum::{Tnum, ones, sign_extend};
-use crate::isa::{Alu, Cond};
+use crate::{
+    isa::{Alu, Cond},
+    verifier::planted::{Bug, on},
+};
 
 /// A set of numbers of `n` bits, never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +125,11 @@ impl Word {
         reduced.unwrap_or(Word::unknown(n))
     }
 
+    /// What a planted fault believes, or anything where that is no number.
+    fn forced(self, n: u32) -> Word {
+        self.reduce(n).unwrap_or(Word::unknown(n))
+    }
+
     pub fn intersect(self, other: Word, n: u32) -> Option<Word> {
         let word = Word {
             bits: self.bits.intersect(other.bits)?,
@@ -154,7 +162,7 @@ impl Word {
         Word {
             bits: Tnum { value: joined.bits.value & !mask, mask: joined.bits.mask | mask },
             umin: if joined.umin < self.umin { everything.umin } else { self.umin },
-            umax: if joined.umax > self.umax { everything.umax } else { self.umax },
+            umax: if joined.umax > self.umax && !on(Bug::Widening) { everything.umax } else { self.umax },
             smin: if joined.smin < self.smin { everything.smin } else { self.smin },
             smax: if joined.smax > self.smax { everything.smax } else { self.smax },
         }
@@ -194,6 +202,9 @@ impl Word {
     pub fn sign_extend(self, from: u32, to: u32) -> Word {
         if from >= to {
             return self;
+        }
+        if on(Bug::SignExtension) {
+            return self.zero_extend(from, to);
         }
         let bits = self.bits.sign_extend(from).low(to);
         Word { bits, smin: self.smin, smax: self.smax, ..Word::unknown(to) }.reduce_or_unknown(to)
@@ -241,12 +252,19 @@ impl Word {
     fn add(self, other: Word, n: u32) -> Word {
         let sum = |a: (i128, i128), b: (i128, i128)| (a.0 + b.0, a.1 + b.1);
         let (unsigned, signed) = (sum(self.unsigned(), other.unsigned()), sum(self.signed(), other.signed()));
+        if on(Bug::SumOverflow) {
+            return Word::from_unsigned((unsigned.0 as u64 & ones(n), unsigned.1.min(ones(n).into()) as u64), n)
+                .forced(n);
+        }
         Word::wrapped(self.bits.add(other.bits), unsigned, signed, n)
     }
 
     fn sub(self, other: Word, n: u32) -> Word {
         let difference = |a: (i128, i128), b: (i128, i128)| (a.0 - b.1, a.1 - b.0);
         let unsigned = difference(self.unsigned(), other.unsigned());
+        if on(Bug::DifferenceOverflow) {
+            return Word::from_unsigned((unsigned.0.max(0) as u64, unsigned.1.max(0) as u64), n).forced(n);
+        }
         Word::wrapped(self.bits.sub(other.bits), unsigned, difference(self.signed(), other.signed()), n)
     }
 
@@ -260,6 +278,9 @@ impl Word {
             Ok(high) => (i128::from(self.umin) * i128::from(other.umin), high),
             Err(_) => (0, i128::MAX),
         };
+        if on(Bug::ProductOverflow) {
+            return Word::from_unsigned((0, unsigned.1 as u64 & ones(n)), n).forced(n);
+        }
         Word::wrapped(self.bits.mul(other.bits), unsigned, signed, n)
     }
 
@@ -287,6 +308,9 @@ impl Word {
 
     fn shift_left(self, count: u32, n: u32) -> Word {
         let shifted = |(low, high): (i128, i128)| (low << count, high << count);
+        if on(Bug::ShiftOverflow) {
+            return Word::from_unsigned((0, self.umax << count & ones(n)), n).forced(n);
+        }
         // 64 bits shifted by up to 63 fit 128 signed ones.
         Word::wrapped(self.bits.shift_left(count), shifted(self.unsigned()), shifted(self.signed()), n)
     }
@@ -297,6 +321,9 @@ impl Word {
     }
 
     fn shift_arithmetic(self, count: u32, n: u32) -> Word {
+        if on(Bug::ArithmeticShift) {
+            return self.shift_right(count, n);
+        }
         let wide = self.bits.sign_extend(n);
         let shift = |number: u64| (number as i64 >> count) as u64;
         let bits = Tnum { value: shift(wide.value), mask: shift(wide.mask) }.low(n);
@@ -311,7 +338,7 @@ impl Word {
             return self.shift_right(divisor.trailing_zeros(), n);
         }
         // Division by zero gives zero.
-        let least = if other.umin == 0 { 0 } else { self.umin / other.umax };
+        let least = if other.umin == 0 && !on(Bug::DivisionByZero) { 0 } else { self.umin / other.umax };
         Word::from_unsigned((least, self.umax / other.umin.max(1)), n).reduce_or_unknown(n)
     }
 
@@ -323,11 +350,15 @@ impl Word {
         if let Some(divisor) = other.is_constant().filter(|divisor| divisor.is_power_of_two()) {
             return self.and(Word::constant(divisor - 1, n), n);
         }
-        let largest = if other.umin == 0 { self.umax } else { self.umax.min(other.umax - 1) };
+        let may_stay = other.umin == 0 && !on(Bug::RemainderByZero);
+        let largest = if may_stay { self.umax } else { self.umax.min(other.umax - 1) };
         Word::from_unsigned((0, largest), n).reduce_or_unknown(n)
     }
 
     fn sdiv(self, other: Word, n: u32) -> Word {
+        if on(Bug::SignedDivision) {
+            return self.div(other, n);
+        }
         let (a, b) = (self.signed(), other.signed());
         let mut ends = (i128::MAX, i128::MIN);
         let mut take = |quotient: i128| ends = (ends.0.min(quotient), ends.1.max(quotient));
@@ -362,7 +393,7 @@ impl Word {
         }
         // The remainder has the dividend's sign and is nearer to zero than both operands.
         let limit = if has_zero { i128::MAX } else { greatest - 1 };
-        let smin = a.0.min(0).max(-limit);
+        let smin = if on(Bug::SignedRemainder) { 0 } else { a.0.min(0).max(-limit) };
         let smax = a.1.max(0).min(limit);
         Word::from_signed((smin as i64, smax as i64), n).reduce_or_unknown(n)
     }
@@ -373,7 +404,8 @@ impl Word {
             Cond::Eq => self.intersect(other, n).map(|both| (both, both)),
             Cond::Ne => Some((self.without(other, n)?, other.without(self, n)?)),
             Cond::Lt => self.less(other, 1, n),
-            Cond::Le => self.less(other, 0, n),
+            Cond::Le => self.less(other, u64::from(on(Bug::LessOrEqual)), n),
+            Cond::SLt if on(Bug::SignedCompare) => self.less(other, 1, n),
             Cond::Gt => other.less(self, 1, n).map(swap),
             Cond::Ge => other.less(self, 0, n).map(swap),
             Cond::SLt => self.signed_less(other, 1, n),
@@ -411,7 +443,7 @@ impl Word {
         }
         // Bounds cannot say that a number in the middle is missing.
         let mut word = self;
-        word.umin += u64::from(word.umin == number);
+        word.umin += u64::from(word.umin == number) * if on(Bug::Inequality) { 2 } else { 1 };
         word.umax -= u64::from(word.umax == number);
         word.smin += i64::from(word.smin == signed);
         word.smax -= i64::from(word.smax == signed);
@@ -438,7 +470,7 @@ impl Word {
         if possible == 0 {
             return None;
         }
-        if possible.is_power_of_two() {
+        if possible.is_power_of_two() || on(Bug::BitsSet) {
             let set = Tnum { value: possible, mask: ones(n) & !possible };
             self.bits = self.bits.intersect(set)?;
             other.bits = other.bits.intersect(set)?;

@@ -1,0 +1,252 @@
+//! Whether what a program does lies in what was believed of it: for fuzzing.
+//!
+//! Every visit of an instruction is recorded with what the rest of the way needed of its state. At each step of a run there must
+//! be a record that holds the concrete state in all that was needed: registers and cells that are read later are of the kind that
+//! was believed, and numbers that decided something lie in their ranges. Numbers with one symbol must agree on its value.
+
+use std::{cell::Cell as Hint, collections::HashMap, sync::Arc};
+
+use super::{
+    Options, Verified, check,
+    need::FrameNeed,
+    record::{Record, Recorder},
+    rejection::Rejection,
+    rules::rules,
+    stack::{CELL, CELLS, Cell, Stack},
+    state::Frame,
+    value::{Id, Num, Pointer, Target, Value},
+};
+use crate::{
+    hook::Hook,
+    object::Object,
+    vm::{self, Origin, Place, View, Watch},
+};
+
+/// What was believed at every instruction.
+#[derive(Debug)]
+pub struct Beliefs {
+    records: Vec<Record>,
+    /// By slot: its records.
+    at: HashMap<usize, Vec<u32>>,
+    /// By function: its first slot.
+    starts: Vec<usize>,
+}
+
+/// Verifies a program and keeps what was believed.
+pub fn verify(object: &Arc<Object>, index: usize, hook: Hook) -> (Result<Verified, Box<Rejection>>, Beliefs) {
+    let mut recorder = Recorder::recording();
+    let result = check(object, index, &rules(hook), Options::default(), &mut recorder).map(|(graph, facts)| Verified {
+        object: object.clone(),
+        index,
+        hook,
+        graph,
+        facts,
+    });
+    let records = recorder.records.unwrap_or_default();
+    let mut at: HashMap<usize, Vec<u32>> = HashMap::new();
+    for (number, record) in records.iter().enumerate() {
+        at.entry(record.pc).or_default().push(number as u32);
+    }
+    let starts = object.programs[index].functions.iter().map(|function| function.start).collect();
+    (result, Beliefs { records, at, starts })
+}
+
+/// Watches a run for a state that nobody believed possible.
+#[derive(Debug)]
+pub struct Watcher<'a> {
+    beliefs: &'a Beliefs,
+    /// The record that held last time, at any slot: the next one is often near.
+    hint: Hint<usize>,
+    /// The first state that no record holds.
+    pub miss: Option<String>,
+}
+
+impl<'a> Watcher<'a> {
+    pub fn new(beliefs: &'a Beliefs) -> Watcher<'a> {
+        Watcher { beliefs, hint: Hint::new(0), miss: None }
+    }
+}
+
+impl Watch for Watcher<'_> {
+    fn before(&mut self, view: &View<'_>) {
+        if self.miss.is_some() {
+            return;
+        }
+        let records = self.beliefs.at.get(&view.pc).map_or(&[][..], Vec::as_slice);
+        let first = records.partition_point(|&record| (record as usize) < self.hint.get());
+        let (before, after) = records.split_at(first);
+        for &number in after.iter().chain(before.iter().rev()) {
+            if self.beliefs.holds(&self.beliefs.records[number as usize], view).is_ok() {
+                return self.hint.set(number as usize);
+            }
+        }
+        let why = records.iter().map(|&number| self.beliefs.holds(&self.beliefs.records[number as usize], view));
+        let why: Vec<String> = why.filter_map(Result::err).take(4).collect();
+        self.miss = Some(format!("at instruction {}: no state holds {:?}: {}", view.pc, view.regs, why.join("; ")));
+    }
+}
+
+/// The values of symbols that a state's numbers imply.
+#[derive(Default)]
+struct Symbols(Vec<(Id, u64)>);
+
+impl Symbols {
+    /// False: two numbers disagree.
+    fn agree(&mut self, number: &Num, value: u64) -> bool {
+        if number.link.symbol == 0 || number.link.scale != 1 {
+            return true;
+        }
+        let symbol = value.wrapping_sub(number.link.add as u64);
+        match self.0.iter().find(|(id, _)| *id == number.link.symbol) {
+            Some((_, known)) => *known == symbol,
+            None => {
+                self.0.push((number.link.symbol, symbol));
+                true
+            }
+        }
+    }
+}
+
+impl Beliefs {
+    /// Err: what does not fit.
+    fn holds(&self, record: &Record, view: &View<'_>) -> Result<(), String> {
+        let frames = &record.state.frames;
+        if frames.len() != view.frames.len() {
+            return Err("another number of frames".into());
+        }
+        let mut symbols = Symbols::default();
+        for (index, (frame, actual)) in frames.iter().zip(view.frames).enumerate() {
+            if index > 0 && frame.call != actual.called_at {
+                return Err("another call".into());
+            }
+            let need = record.need.frames.get(index).copied().unwrap_or_default();
+            for reg in (0..10).filter(|reg| need.regs & 1 << reg != 0) {
+                let Some(actual) = register(view, index, reg) else { continue };
+                let is_exact = need.exact & 1 << reg != 0;
+                self.value(&frame.regs[reg], actual, is_exact, view, &mut symbols)
+                    .map_err(|what| format!("r{reg} of frame {index}: {what}"))?;
+            }
+            self.stack(frame, need, actual, view, &mut symbols)
+                .map_err(|what| format!("stack of frame {index}: {what}"))?;
+        }
+        Ok(())
+    }
+
+    fn value(
+        &self,
+        believed: &Value,
+        actual: vm::Value,
+        is_exact: bool,
+        view: &View<'_>,
+        symbols: &mut Symbols,
+    ) -> Result<(), String> {
+        let is_null = actual == vm::Value::number(0);
+        let fits = match believed {
+            Value::Unset => true,
+            Value::Number(number) => {
+                actual.is_number()
+                    && (!is_exact || number.range.contains(actual.bits) && symbols.agree(number, actual.bits))
+            }
+            Value::Pointer(pointer) => pointer.null != 0 && is_null || points_there(pointer, actual, view, symbols),
+            Value::Map { map, null } => {
+                *null != 0 && is_null
+                    || match actual.origin {
+                        Origin::Map(index) => (index, false) == (map.index, map.inner),
+                        Origin::InnerMap(index) => (index, true) == (map.index, map.inner),
+                        _ => false,
+                    }
+            }
+            Value::Function(function) => actual.origin == Origin::Function(self.starts[*function as usize] as u32),
+            Value::BufferEnd => matches!(actual.origin, Origin::Pointer(_)),
+        };
+        if fits { Ok(()) } else { Err(format!("{actual:?} is not {believed}")) }
+    }
+
+    fn stack(
+        &self,
+        frame: &Frame,
+        need: FrameNeed,
+        actual: &vm::Frame,
+        view: &View<'_>,
+        symbols: &mut Symbols,
+    ) -> Result<(), String> {
+        for cell in (0..CELLS).filter(|cell| need.cells & 1 << cell != 0) {
+            let is_exact = need.exact_cells & 1 << cell != 0;
+            self.cell(&frame.stack, cell, is_exact, actual, view, symbols)
+                .map_err(|what| format!("cell {cell}: {what}"))?;
+        }
+        Ok(())
+    }
+
+    fn cell(
+        &self,
+        stack: &Stack,
+        cell: usize,
+        is_exact: bool,
+        actual: &vm::Frame,
+        view: &View<'_>,
+        symbols: &mut Symbols,
+    ) -> Result<(), String> {
+        // The cell's first byte, from the stack's lower end.
+        let at = 512 - CELL as usize * (cell + 1);
+        let byte = |at: usize| view.memory.stack_byte(actual.stack, at);
+        match stack.get(cell) {
+            Cell::Bytes { written, zero } => {
+                for place in (0..4).filter(|place| written & 1 << place != 0) {
+                    let Some(byte) = byte(at + place) else { return Err("a byte is not there".into()) };
+                    if is_exact && zero & 1 << place != 0 && byte != 0 {
+                        return Err("a byte is not zero".into());
+                    }
+                }
+                Ok(())
+            }
+            Cell::Word(number) => {
+                let value = word(view, actual, at, 4).ok_or("no number of four bytes")?;
+                self.value(&Value::Number(**number), value, is_exact, view, symbols)
+            }
+            Cell::Low(believed) => {
+                let value = word(view, actual, at, 8).ok_or("no register")?;
+                self.value(believed, value, is_exact, view, symbols)
+            }
+            // With the cell below.
+            Cell::High => Ok(()),
+        }
+    }
+}
+
+/// A register of a frame; None: nobody knows.
+fn register(view: &View<'_>, frame: usize, reg: usize) -> Option<vm::Value> {
+    if frame + 1 == view.frames.len() {
+        return Some(view.regs[reg]);
+    }
+    let saved = &view.frames[frame + 1].saved;
+    reg.checked_sub(6).and_then(|place| saved.get(place)).copied()
+}
+
+/// Bytes of a stack as one value.
+fn word(view: &View<'_>, frame: &vm::Frame, at: usize, bytes: usize) -> Option<vm::Value> {
+    if bytes == 8 && at.is_multiple_of(8) {
+        return view.memory.stack_slot(frame.stack, at / 8);
+    }
+    let mut value = 0;
+    for place in (0..bytes).rev() {
+        value = value << 8 | u64::from(view.memory.stack_byte(frame.stack, at + place)?);
+    }
+    Some(vm::Value::number(value))
+}
+
+fn points_there(pointer: &Pointer, actual: vm::Value, view: &View<'_>, symbols: &mut Symbols) -> bool {
+    let Some((region, offset)) = view.memory.offset(actual) else { return false };
+    let place = view.memory.region(region).place;
+    let offset = if matches!(pointer.to, Target::Stack(_)) { offset - 512 } else { offset };
+    let is_there = match (pointer.to, place) {
+        (Target::Context, Place::Context) | (Target::Buffer, Place::Buffer { .. }) => true,
+        (Target::Stack(frame), Place::Stack(actual)) => usize::from(frame) == actual,
+        (Target::MapValue(map), Place::Global { region, .. }) => map.index == region,
+        (Target::MapValue(map), Place::MapValue(index)) => map.inner || map.index == index,
+        (Target::MapKey(map), Place::MapKey(index)) => map.index == index,
+        (Target::Record(size), Place::Record(_)) => view.memory.region(region).bytes.len() == size as usize,
+        _ => false,
+    };
+    is_there && pointer.offset.range.contains(offset as u64) && symbols.agree(&pointer.offset, offset as u64)
+}
