@@ -351,3 +351,31 @@ fn tail_calls_go_on_in_other_programs() {
         "{error}"
     );
 }
+
+#[test]
+fn chains_of_tail_calls_are_held_to_the_ceiling() {
+    let host = MockHost::lock();
+    let body = |ages: &str| {
+        format!(
+            "__u64 again(struct duckbpf_load_ctx *ctx);
+             struct {{ __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, 1); __type(key, __u32); __array(values, __u64 (void *)); }}
+                 chain SEC(\".maps\") = {{ .values = {{ [0] = (void *)&again }} }};
+             SEC(\"?duckdb/load\") __u64 again(struct duckbpf_load_ctx *ctx) {{
+                 __u64 age = {ages};
+                 if (ctx->tag)
+                     bpf_tail_call(ctx, &chain, 0);
+                 return age + 1;
+             }}
+             SEC(\"duckdb/load\") __u64 f(struct duckbpf_load_ctx *ctx) {{ bpf_tail_call(ctx, &chain, 0); return 0; }}"
+        )
+    };
+    attach(&host, "chain", &body("duckbpf_query_age_ns()"));
+    let call = |tag: u32| host.call(Hook::Load, &mut duckbpf_load_ctx { tag, ..load(1, 1) }).unwrap();
+    assert_eq!((call(0), call(1)), (testing::QUERY_AGE_NS + 1, testing::QUERY_AGE_NS + 1), "it ends");
+    let dear = program("dear", &body("duckbpf_query_age_ns() + duckbpf_query_age_ns() + duckbpf_query_age_ns()"));
+    let error = host.runtime.attach(&dear, Options { replace: true }).unwrap_err().to_string();
+    assert!(
+        error.contains("with the programs of chain that it can go on in; the ceiling of this hook is 4096"),
+        "{error}"
+    );
+}

@@ -13,7 +13,7 @@ use crate::{
     error::Problem,
     helpers::Env,
     hook::Hook,
-    isa::{Insn, LDDW_MAP},
+    isa::{CALL, Insn, LDDW_MAP},
     jit::{self, Program},
     maps::{
         Body, Map,
@@ -99,9 +99,9 @@ pub fn load(path: &Path, context: Context<'_>) -> Result<Loaded, Problem> {
     let programs = wanted
         .into_iter()
         .map(|index| load_program(path, &object, index, &bindings, context.env, timings))
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
     let targets = Targets(bindings.maps().filter(|map| map.kind() == MapKind::ProgArray).cloned().collect());
-    TargetLoader { path, object: &object, bindings: &bindings, env: context.env }.fill()?;
+    TargetLoader { path, object: &object, bindings: &bindings, env: context.env }.fill(&programs)?;
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Ok(Loaded { name, path: absolute, object, bindings, programs, targets })
 }
@@ -115,28 +115,50 @@ struct TargetLoader<'a> {
 }
 
 impl TargetLoader<'_> {
-    fn fill(&self) -> Result<(), Problem> {
+    fn fill(&self, callers: &[LoadedProgram]) -> Result<(), Problem> {
         for (place, def) in self.object.maps.iter().enumerate() {
             let Some(Body::Programs(programs)) = self.bindings.map(place as u32).map(|map| map.body()) else {
                 continue;
             };
+            let mut most = 0;
             for (index, initial) in &def.values {
                 let Initial::Program(symbol) = initial else { continue };
-                let target = self.target(place, &def.name, symbol)?;
+                let (target, cost) = self.target(place, &def.name, symbol)?;
+                most = most.max(cost);
                 // Nobody runs these programs yet, and the index was checked against max_entries.
                 let _ = programs.set(*index, Some(target));
+            }
+            self.check_cost(callers, place, &def.name, most)?;
+        }
+        Ok(())
+    }
+
+    /// Whoever goes on in another program may cost both; and as often as that may go on, where it can.
+    fn check_cost(&self, callers: &[LoadedProgram], map: usize, name: &str, most: u64) -> Result<(), Problem> {
+        let goes_on =
+            |insns: &[Insn]| insns.iter().any(|insn| insn.code == CALL && insn.src == 0 && insn.imm == TAIL_CALL);
+        let targets = self.object.maps[map].values.iter().filter_map(|(_, initial)| match initial {
+            Initial::Program(symbol) => self.object.programs.iter().find(|program| program.symbol == *symbol),
+            Initial::Map(_) => None,
+        });
+        let times = if targets.into_iter().any(|program| goes_on(&program.insns)) { MAX_TAIL_CALLS } else { 1 };
+        for caller in callers.iter().map(|loaded| &loaded.program).filter(|program| uses(&program.text().insns, map)) {
+            let (program, map) = (caller.text().symbol.clone(), name.to_owned());
+            let (cost, ceiling) = (caller.facts().worst_cost + times * most, verifier::ceiling(caller.hook()));
+            if cost > ceiling {
+                let source = BindError::TooCostly { program, map, cost, ceiling };
+                return Err(Problem::Maps { path: self.path.to_owned(), source });
             }
         }
         Ok(())
     }
 
     /// A program for the hook of all that use the map.
-    fn target(&self, map: usize, name: &str, symbol: &str) -> Result<Target, Problem> {
+    fn target(&self, map: usize, name: &str, symbol: &str) -> Result<(Target, u64), Problem> {
         let programs = &self.object.programs;
-        let uses = |insn: &Insn| insn.is_lddw() && insn.src == LDDW_MAP && insn.imm == map as i32;
         let index = programs.iter().position(|program| program.symbol == symbol);
         let hook = index.map_or(Hook::Hash, |index| programs[index].hook);
-        let stranger = programs.iter().find(|program| program.hook != hook && program.insns.iter().any(uses));
+        let stranger = programs.iter().find(|program| program.hook != hook && uses(&program.insns, map));
         let (Some(index), None) = (index, stranger) else {
             let hook = stranger.map_or(hook, |program| program.hook);
             let source = BindError::Target { map: name.to_owned(), target: symbol.to_owned(), hook };
@@ -144,9 +166,18 @@ impl TargetLoader<'_> {
         };
         let timings = Timings::default();
         let loaded = load_program(self.path, self.object, index, self.bindings, self.env, timings)?;
-        let address = loaded.program.tail_entry();
-        Ok(Target { name: symbol.to_owned(), address, keeps: Arc::new(loaded.program) })
+        let (address, cost) = (loaded.program.tail_entry(), loaded.program.facts().worst_cost);
+        Ok((Target { name: symbol.to_owned(), address, keeps: Arc::new(loaded.program) }, cost))
     }
+}
+
+/// Tail calls in one call of a program, as in Linux.
+const MAX_TAIL_CALLS: u64 = 33;
+const TAIL_CALL: i32 = 12;
+
+/// Whether code refers to a map of its object.
+fn uses(insns: &[Insn], map: usize) -> bool {
+    insns.iter().any(|insn| insn.is_lddw() && insn.src == LDDW_MAP && insn.imm == map as i32)
 }
 
 fn load_program(

@@ -31,6 +31,10 @@ pub enum BindError {
     Layout { name: String, found: String, wanted: String, remedy: &'static str },
     #[error("the map {map} holds {target}, which is no program of this object, or is one for another hook than {hook}")]
     Target { map: String, target: String, hook: Hook },
+    #[error(
+        "{program} may cost {cost} instructions with the programs of {map} that it can go on in; the ceiling of this hook is {ceiling}"
+    )]
+    TooCostly { program: String, map: String, cost: u64, ceiling: u64 },
 }
 
 /// Makes maps, and remembers those that are pinned.

@@ -48,6 +48,11 @@ pub use judge::{Accepted, Profile, Verdict, judge};
 pub use rejection::{Branch, LoopCost, Place, Reason, Rejection};
 pub use rules::Field;
 
+/// Instructions, helpers included, that one call of a hook's program may cost.
+pub fn ceiling(hook: Hook) -> u64 {
+    rules::rules(hook).ceiling
+}
+
 use std::sync::Arc;
 
 use crate::{
