@@ -353,7 +353,9 @@ impl Walk<'_> {
 
     /// Puts a completed node back, so that the attempt can be taken back with it.
     fn restore(&mut self, node: &mut Node) {
+        self.memory += node.bytes;
         self.chain.push(Node {
+            bytes: node.bytes,
             steps: std::mem::take(&mut node.steps),
             cost: node.cost,
             frames: node.frames,

@@ -128,7 +128,7 @@ impl Walk<'_> {
         self.commit();
         if let Some((state, to)) = returned {
             self.push_node(2, None, 0);
-            self.postpone(state, to)?;
+            self.postpone(state, to);
         }
         Ok(Next::Go(pc + 1))
     }
@@ -480,7 +480,7 @@ impl Walk<'_> {
             attempt: 0,
             patience: u32::MAX,
             previous: None,
-            callback: Some(callback),
+            callback: Some(Rc::new(callback)),
         };
         self.state.loops.push(active);
         self.commit();
@@ -490,8 +490,11 @@ impl Walk<'_> {
 
     /// The helper is about to call back once more, or to be done.
     pub fn call_back(&mut self, pc: usize) -> Result<Next, Reason> {
-        let active =
-            self.state.loops.last().and_then(|active| active.callback.map(|callback| (callback, active.attempt)));
+        let active = self
+            .state
+            .loops
+            .last()
+            .and_then(|active| active.callback.clone().map(|callback| (callback, active.attempt)));
         let Some((callback, number)) = active else { return Err(Reason::CallbackUnsettled("its state".into())) };
         let mut done = self.state.clone();
         done.loops.pop();
@@ -502,7 +505,7 @@ impl Walk<'_> {
             return Ok(Next::Go(pc + 1));
         }
         self.push_node(2, None, 0);
-        self.postpone(done, pc + 1)?;
+        self.postpone(done, pc + 1);
         let depth = self.state.frames.len();
         if depth == MAX_FRAMES {
             return Err(Reason::TooDeep);

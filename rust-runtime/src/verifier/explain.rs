@@ -63,11 +63,11 @@ fn base_of(op: Op) -> Option<Reg> {
     }
 }
 
-/// Where a register's value was made, going back through copies; the last step first.
+/// Where a register's value was made, going back through copies; the last step first, as the history is.
 fn origins(graph: &Graph, history: &[usize], mut reg: Reg) -> Vec<usize> {
     let mut found = Vec::new();
     let mut depth = 0usize;
-    for &pc in history.iter().rev() {
+    for &pc in history {
         let Some(op) = graph.ops[pc] else { continue };
         // Other functions have registers of their own.
         match op {
@@ -98,9 +98,7 @@ fn origins(graph: &Graph, history: &[usize], mut reg: Reg) -> Vec<usize> {
 
 /// The last branches, and whether they were taken.
 fn branches(graph: &Graph, history: &[usize], end: usize) -> Vec<(usize, bool)> {
-    let after = history.iter().skip(1).copied().chain([end]);
-    let mut pairs: Vec<(usize, usize)> = history.iter().copied().zip(after).collect();
-    pairs.reverse();
+    let after = [end].into_iter().chain(history.iter().copied());
     let is_branch = |&(pc, _): &(usize, usize)| matches!(graph.ops[pc], Some(Op::Branch { .. }));
-    pairs.into_iter().filter(is_branch).take(MAX_TOLD).map(|(pc, next)| (pc, next != pc + 1)).collect()
+    history.iter().copied().zip(after).filter(is_branch).take(MAX_TOLD).map(|(pc, next)| (pc, next != pc + 1)).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Field, MAX_FRAMES, STACK};
+use super::{Field, MAX_FRAMES, STACK, walk::MAX_LOOPS};
 use crate::{
     isa::DecodeError,
     object::{ProgramText, SourceLine},
@@ -149,6 +149,8 @@ pub enum Reason {
     TooMuchMemory(usize),
     #[error("the loop never ends: it comes back here and nothing has changed")]
     InfiniteLoop,
+    #[error("loops nest more than {MAX_LOOPS} deep")]
+    LoopDepth,
     #[error("a call may cost {cost} instructions; the ceiling is {ceiling}{}", costliest_text(.costliest))]
     TooCostly { cost: u64, ceiling: u64, costliest: Option<Box<LoopCost>> },
     #[error("r{0} may not have been set")]
@@ -264,6 +266,7 @@ impl Reason {
             Reason::TooComplex(_) => "too-complex",
             Reason::TooMuchMemory(_) => "too-complex-memory",
             Reason::InfiniteLoop => "infinite-loop",
+            Reason::LoopDepth => "loop-depth",
             Reason::TooCostly { .. } => "too-costly",
             Reason::Uninitialised(_) => "uninitialised-register",
             Reason::UnknownHelper(_) => "unknown-helper",

@@ -62,7 +62,7 @@ pub struct ActiveLoop {
     /// The state at the last arrival, without its loops.
     pub previous: Option<Rc<State>>,
     /// A helper runs it: what it calls back with.
-    pub callback: Option<Callback>,
+    pub callback: Option<Rc<Callback>>,
 }
 
 /// What a helper that calls back was given.

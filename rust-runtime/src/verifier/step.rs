@@ -385,10 +385,10 @@ impl Walk<'_> {
         let is_long = innermost.is_some_and(|active| active.attempt == 0 && active.count > MANY_ROUNDS);
         if stays(target) != is_long && stays(next) == is_long {
             let passed = std::mem::replace(&mut self.state, taken);
-            self.postpone(passed, next)?;
+            self.postpone(passed, next);
             Ok(Next::Go(target))
         } else {
-            self.postpone(taken, target)?;
+            self.postpone(taken, target);
             Ok(Next::Go(next))
         }
     }

@@ -18,9 +18,14 @@ use super::{
 };
 use crate::object::{Object, ProgramText};
 
-/// Bytes that states may take; beyond a part of it none are stored for comparison.
-const MAX_MEMORY: usize = 72 << 20;
-const MAX_STORED: usize = 40 << 20;
+/// Bytes that states and ways may take, as estimated: about half of what the process then has. Beyond a part of it none are
+/// stored for comparison.
+const MAX_MEMORY: usize = 40 << 20;
+const MAX_STORED: usize = 24 << 20;
+/// Loops that may be active within each other.
+pub const MAX_LOOPS: usize = 32;
+/// Instructions of a way that messages look back at.
+const MAX_HISTORY: usize = 1 << 16;
 /// Comparisons of values that the whole walk may make.
 const MAX_WORK: u64 = 32_000_000;
 /// Instructions between stored states, so that comparing does not cost more than walking.
@@ -78,6 +83,7 @@ pub struct Node {
     pub stored: Option<usize>,
     /// The attempt that begins here; 0: none.
     pub attempt: u32,
+    pub bytes: usize,
 }
 
 /// A state that later ones are compared with.
@@ -157,7 +163,8 @@ pub struct Walk<'a> {
     unstored: u32,
     ids: Id,
     work: u64,
-    memory: usize,
+    /// Bytes of what waits, what is stored and what is open.
+    pub memory: usize,
     pub facts: Facts,
 }
 
@@ -254,10 +261,10 @@ impl<'a> Walk<'a> {
         Reason::TooCostly { cost, ceiling: self.rules.ceiling, costliest }
     }
 
-    /// Instructions that the current way executed, the first first.
+    /// The last instructions that the current way executed, the last first.
     pub fn history(&self) -> Vec<usize> {
-        let of_nodes = self.chain.iter().flat_map(|node| &node.steps);
-        of_nodes.chain(&self.steps).map(|step| step.pc as usize).collect()
+        let of_nodes = self.chain.iter().rev().flat_map(|node| node.steps.iter().rev());
+        self.steps.iter().rev().chain(of_nodes).take(MAX_HISTORY).map(|step| step.pc as usize).collect()
     }
 
     /// One instruction.
@@ -277,6 +284,9 @@ impl<'a> Walk<'a> {
         }
         self.facts.visited += 1;
         self.unstored += 1;
+        if self.memory > MAX_MEMORY {
+            return Err(Stop::new(pc, Reason::TooMuchMemory(MAX_MEMORY)));
+        }
         if self.facts.visited > MAX_VISITED {
             return Err(Stop::new(pc, Reason::TooComplex(MAX_VISITED)));
         }
@@ -362,6 +372,7 @@ impl<'a> Walk<'a> {
         }
         let mut is_worth_storing = true;
         match running {
+            None if self.state.loops.len() >= MAX_LOOPS => return Err(Stop::new(pc, Reason::LoopDepth)),
             None => {
                 let active = ActiveLoop {
                     head: pc,
@@ -492,8 +503,11 @@ impl<'a> Walk<'a> {
             });
             index
         });
+        let steps = std::mem::take(&mut self.steps);
+        let bytes = size_of::<Node>() + steps.capacity() * size_of::<Step>();
+        self.memory += bytes;
         self.chain.push(Node {
-            steps: std::mem::take(&mut self.steps),
+            steps,
             cost: std::mem::take(&mut self.cost),
             frames: self.state.frames.len(),
             open,
@@ -501,15 +515,15 @@ impl<'a> Walk<'a> {
             summary: Summary::default(),
             stored,
             attempt,
+            bytes,
         });
     }
 
     /// The other side of a branch waits.
-    pub fn postpone(&mut self, state: State, pc: usize) -> Result<(), Reason> {
+    pub fn postpone(&mut self, state: State, pc: usize) {
         let bytes = bytes_of(&state);
         self.memory += bytes;
         self.pending.push(Pending { state, pc, total: self.total, unstored: self.unstored, bytes });
-        if self.memory > MAX_MEMORY { Err(Reason::TooMuchMemory(MAX_MEMORY)) } else { Ok(()) }
     }
 
     /// A way has come to its end: tells the chain, and turns to what waits. True: nothing does.
@@ -535,6 +549,7 @@ impl<'a> Walk<'a> {
                 break;
             }
             let Some(mut node) = self.chain.pop() else { return Ok(true) };
+            self.memory -= node.bytes;
             if self.options.exact {
                 node.need = Need::all(node.frames);
             }
@@ -560,7 +575,9 @@ impl<'a> Walk<'a> {
 
     /// Takes back all that came after a point of the walk.
     pub fn take_back(&mut self, chain: usize, pending: usize, stored: usize) {
-        self.chain.truncate(chain);
+        for dropped in self.chain.drain(chain..) {
+            self.memory -= dropped.bytes;
+        }
         for dropped in self.pending.drain(pending..) {
             self.memory -= dropped.bytes;
         }
@@ -578,5 +595,5 @@ impl<'a> Walk<'a> {
 /// An estimate of what a stored state takes: its innermost frame is its own.
 fn bytes_of(state: &State) -> usize {
     let cells = state.frames.last().map_or(0, |frame| frame.stack.cells().len());
-    size_of::<State>() + size_of::<Frame>() + 48 * cells + 64 * state.loops.len()
+    size_of::<State>() + size_of::<Frame>() + 48 * cells + size_of::<ActiveLoop>() * state.loops.len()
 }
