@@ -8,6 +8,7 @@ mod bench;
 mod boot;
 mod engine;
 mod extension;
+mod fuzz;
 mod graft;
 mod hooks;
 mod hosts;
@@ -48,6 +49,8 @@ enum Command {
     Venv,
     /// Run every check: fmt, clippy, Rust, SQL and Python tests
     Test(test::Args),
+    /// Look for programs that the verifier should not have accepted
+    Fuzz(fuzz::Args),
     /// Measure
     Bench(bench::Args),
     /// Everything once, from nothing: build, SF1, the comparison, a live swap
@@ -60,7 +63,7 @@ impl Command {
             Command::Graft(_) | Command::Engine(_) | Command::Programs(_) => {
                 &[system::Package::Clang, system::Package::Lld]
             }
-            Command::Extension(_) => system::COMPILERS,
+            Command::Extension(_) | Command::Fuzz(_) => system::COMPILERS,
             Command::Series(_) => &[system::Package::Patch],
             Command::Hosts(_) | Command::Venv => &[system::Package::PythonVenv],
             Command::Test(args) if args.engine => system::ENGINE,
@@ -93,6 +96,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Extension(args) => extension::run(args),
         Command::Venv => venv::Venv::ensure().map(|venv| println!("{}", venv.python().display())),
         Command::Test(args) => test::run(args),
+        Command::Fuzz(args) => fuzz::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => bench::demo(args),
     }
