@@ -122,7 +122,11 @@ fn make_venvs() -> Result<()> {
 }
 
 fn rust_tests() -> Result<()> {
-    workspaces().iter().try_for_each(|folder| cargo(folder, &["test", "--workspace", "--locked", "--quiet"]))
+    workspaces().iter().try_for_each(|folder| cargo(folder, &["test", "--workspace", "--locked", "--quiet"]))?;
+    // What no release holds.
+    let conformance =
+        ["test", "--package", "duckbpf-runtime", "--lib", "--features", "conformance", "--locked", "--quiet"];
+    cargo(&paths::root(), &[&conformance[..], &["conformance"]].concat())
 }
 
 fn python_lint() -> Result<()> {

@@ -95,6 +95,7 @@ const UNREGISTER: u32 = 2;
 
 /// gdb finds it by this name. Tests of this crate link it twice, and do without.
 #[cfg_attr(not(test), unsafe(no_mangle))]
+#[allow(non_upper_case_globals, reason = "gdb's name; without no_mangle, in tests, the compiler minds")]
 static mut __jit_debug_descriptor: Descriptor =
     Descriptor { version: 1, action: 0, relevant: ptr::null_mut(), first: ptr::null_mut() };
 
