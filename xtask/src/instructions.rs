@@ -19,8 +19,9 @@ use crate::{bench, engine, paths, process};
 
 const SCRIPT: &str = include_str!("../../tpch/python/instructions.py");
 const MARKS: &str = include_str!("../../tpch/python/marks.c");
-/// What hooks may cost a detached engine inside DuckDB, over all queries. The aim is 1.0005.
-const LIMIT: f64 = 1.0015;
+/// What tests let detached hooks cost inside DuckDB, over all queries. The aim is 1.0005; DuckDB itself varies, for it reorders
+/// filters by the time that they take.
+const LIMIT: f64 = 1.002;
 
 #[derive(clap::Args)]
 pub struct Args {
