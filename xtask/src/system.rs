@@ -28,7 +28,7 @@ pub enum Package {
 }
 
 /// All that anything here needs.
-pub const ALL: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang, Package::PythonVenv];
+pub const ALL: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang, Package::PythonVenv, Package::Patch];
 
 /// What the engine's tests need beyond that.
 pub const ENGINE: &[Package] = &[
