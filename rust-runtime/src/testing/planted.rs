@@ -18,8 +18,8 @@ pub struct Killed {
 }
 
 /// Tries every fault, each with at most so many programs.
-pub fn try_all(programs: u64) -> Vec<Killed> {
-    Bug::ALL.into_iter().map(|bug| planted::with(bug, || try_one(bug, programs))).collect()
+pub fn try_all(programs: u64) -> impl Iterator<Item = Killed> {
+    Bug::ALL.into_iter().map(move |bug| planted::with(bug, || try_one(bug, programs)))
 }
 
 fn try_one(bug: Bug, programs: u64) -> Killed {
