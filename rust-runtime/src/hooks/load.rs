@@ -167,7 +167,7 @@ impl TargetLoader<'_> {
         let timings = Timings::default();
         let loaded = load_program(self.path, self.object, index, self.bindings, self.env, timings)?;
         let (address, cost) = (loaded.program.tail_entry(), loaded.program.facts().worst_cost);
-        Ok((Target { name: symbol.to_owned(), address, keeps: Arc::new(loaded.program) }, cost))
+        Ok((Target { name: symbol.to_owned(), address, _keeps: Arc::new(loaded.program) }, cost))
     }
 }
 

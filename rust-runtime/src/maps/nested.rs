@@ -111,8 +111,8 @@ impl MapHash {
 pub struct Target {
     pub name: String,
     pub address: usize,
-    /// Held, never read.
-    pub keeps: Arc<dyn Any + Send + Sync>,
+    /// Held for its drop.
+    pub _keeps: Arc<dyn Any + Send + Sync>,
 }
 
 impl fmt::Debug for Target {

@@ -7,6 +7,8 @@ pub mod asm;
 mod bytecode;
 pub mod corpus;
 pub mod fuzz;
+#[cfg(test)]
+mod kernel;
 #[cfg(feature = "planted")]
 pub mod planted;
 #[cfg(test)]

@@ -94,6 +94,7 @@ impl<const W: u32, const H: u32> Number<W, H> {
         self.wide.bits
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub fn contains(&self, value: u64) -> bool {
         self.wide.contains(value, W) && self.half.contains(value & tnum::ones(H), H)
     }

@@ -1,0 +1,426 @@
+//! The kernel's verifier as a second opinion, through bpf(2).
+//!
+//! It is asked twice, by threads with fewer capabilities than the process. With CAP_BPF and CAP_NET_ADMIN it refuses leaks of
+//! pointers and reads of uninitialised stack, and for the sake of Spectre alone also much that is sound: such refusals are known
+//! by their words and do not count. With CAP_PERFMON too it judges bounds and termination as for root.
+//!
+//! Programs are loaded as BPF_PROG_TYPE_SYSCALL, whose context is plain bytes. Nothing is attached or run.
+
+use std::{
+    ffi::c_void,
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+};
+
+use crate::{
+    isa::{Insn, LDDW, LDDW_MAP, LDDW_MEMORY},
+    object::{MapDef, Object},
+};
+
+const BPF_MAP_CREATE: i64 = 0;
+const BPF_MAP_UPDATE_ELEM: i64 = 2;
+const BPF_PROG_LOAD: i64 = 5;
+const BPF_BTF_LOAD: i64 = 18;
+const BPF_MAP_FREEZE: i64 = 22;
+const BPF_PROG_TYPE_SYSCALL: u32 = 31;
+const BPF_F_SLEEPABLE: u32 = 1 << 4;
+const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// What the kernel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opinion {
+    Accepts,
+    /// The last lines of its log.
+    Rejects(String),
+}
+
+/// Words of refusals that are about speculation only.
+const SPECULATION: [&str; 2] = ["for !root", "prohibited for !root"];
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    rest: [u32; 11],
+}
+
+#[repr(C)]
+struct MapUpdate {
+    map: u64,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    rest: [u32; 9],
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct BtfLoad {
+    btf: u64,
+    log_buf: u64,
+    size: u32,
+    log_size: u32,
+    log_level: u32,
+}
+
+fn bpf<T>(command: i64, attributes: &mut T) -> io::Result<i64> {
+    let (size, attributes) = (std::mem::size_of::<T>(), std::ptr::from_mut(attributes).cast::<c_void>());
+    // SAFETY: the attributes are a prefix of the kernel's union for the command, as long as `size` says, and every address in
+    // them is of memory that the caller borrows over the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn bpf_fd<T>(command: i64, attributes: &mut T) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attributes)?;
+    // SAFETY: the command gave a new descriptor that nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Keeps only these capabilities, in the calling thread.
+fn keep_capabilities(kept: &[u32]) -> io::Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    // Version and thread; 0 is the calling one.
+    let mut header = [VERSION_3, 0];
+    // Effective, permitted, inheritable; the lower 32 capabilities first.
+    let mut sets = [[0u32; 3]; 2];
+    for cap in kept {
+        let words = &mut sets[(cap / 32) as usize];
+        (words[0], words[1]) = (words[0] | 1 << (cap % 32), words[1] | 1 << (cap % 32));
+    }
+    // SAFETY: header and sets are what version 3 of the call takes; it changes the calling thread alone.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A verifier that may be asked.
+#[derive(Debug)]
+pub struct Kernel {
+    leaks: Judge,
+    bounds: Judge,
+}
+
+/// A thread with few capabilities.
+#[derive(Debug)]
+struct Judge {
+    requests: Sender<Request>,
+    answers: Receiver<Result<Opinion, String>>,
+}
+
+#[derive(Debug)]
+struct Request {
+    insns: Vec<Insn>,
+    starts: Vec<u32>,
+    /// None: the program does not refer to it.
+    maps: Vec<Option<MapRequest>>,
+}
+
+#[derive(Debug)]
+struct MapRequest {
+    create: MapCreate,
+    /// Of a map that never changes: its only value.
+    constants: Option<Vec<u8>>,
+}
+
+impl Kernel {
+    /// Err: why the machine does not answer; say so aloud.
+    pub fn ask() -> Result<Kernel, String> {
+        let leaks = Judge::start(&[CAP_BPF, CAP_NET_ADMIN]);
+        let bounds = Judge::start(&[CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]);
+        for judge in [&leaks, &bounds] {
+            let insns = vec![Insn { code: 0xb7, ..Insn::default() }, Insn { code: 0x95, ..Insn::default() }];
+            match judge.judge(Request { insns, starts: vec![0], maps: Vec::new() })? {
+                Opinion::Accepts => {}
+                Opinion::Rejects(log) => return Err(format!("bpf(2) refuses the smallest program: {log}")),
+            }
+        }
+        Ok(Kernel { leaks, bounds })
+    }
+
+    /// What it says of an object's only program.
+    pub fn judge(&self, object: &Object) -> Result<Opinion, String> {
+        match self.leaks.judge(request(object))? {
+            Opinion::Rejects(log) if !SPECULATION.iter().any(|word| log.contains(word)) => {
+                return Ok(Opinion::Rejects(log));
+            }
+            _ => {}
+        }
+        self.bounds.judge(request(object))
+    }
+}
+
+impl Judge {
+    fn start(kept: &'static [u32]) -> Judge {
+        let (requests, inbox) = channel::<Request>();
+        let (outbox, answers) = channel();
+        thread::spawn(move || {
+            let ready = keep_capabilities(kept).map_err(|error| format!("capabilities cannot be dropped: {error}"));
+            for request in inbox {
+                let answer = ready.clone().and_then(|()| load(request));
+                if outbox.send(answer).is_err() {
+                    return;
+                }
+            }
+        });
+        Judge { requests, answers }
+    }
+
+    fn judge(&self, request: Request) -> Result<Opinion, String> {
+        self.requests.send(request).map_err(|error| error.to_string())?;
+        self.answers.recv().map_err(|error| error.to_string())?
+    }
+}
+
+/// The object in the kernel's terms; descriptors are put in by the thread that makes the maps.
+fn request(object: &Object) -> Request {
+    let program = &object.programs[0];
+    let is_used = |index: usize| {
+        let refers = |insn: &Insn| insn.code == LDDW && matches!(insn.src, LDDW_MAP | LDDW_MEMORY);
+        program.insns.iter().any(|insn| refers(insn) && insn.imm as usize == index)
+    };
+    let maps = object.maps.iter().enumerate().map(|(index, map)| is_used(index).then(|| map_request(object, map)));
+    let starts = program.functions.iter().map(|function| function.start as u32).collect();
+    Request { insns: program.insns.clone(), starts, maps: maps.collect() }
+}
+
+fn map_request(object: &Object, map: &MapDef) -> MapRequest {
+    let region = map.region.map(|region| &object.regions[region]).filter(|region| !region.writable);
+    let constants = region.map(|region| {
+        let mut bytes = region.bytes.clone();
+        bytes.resize(region.size as usize, 0);
+        bytes
+    });
+    let create = MapCreate {
+        map_type: map.kind as u32,
+        key_size: map.key_size,
+        value_size: map.value_size,
+        max_entries: map.max_entries,
+        map_flags: if constants.is_some() { BPF_F_RDONLY_PROG } else { 0 },
+        ..MapCreate::default()
+    };
+    MapRequest { create, constants }
+}
+
+fn make_map(MapRequest { mut create, constants }: MapRequest) -> Result<OwnedFd, String> {
+    let map = bpf_fd(BPF_MAP_CREATE, &mut create).map_err(|error| format!("a map cannot be made: {error}"))?;
+    if let Some(constants) = constants {
+        let (key, value) = (0u32, constants.as_ptr() as u64);
+        let fd = map.as_raw_fd() as u32;
+        let mut update = MapUpdate { map: fd.into(), key: &raw const key as u64, value, flags: 0 };
+        bpf(BPF_MAP_UPDATE_ELEM, &mut update).map_err(|error| format!("a map cannot be filled: {error}"))?;
+        bpf(BPF_MAP_FREEZE, &mut [fd]).map_err(|error| format!("a map cannot be frozen: {error}"))?;
+    }
+    Ok(map)
+}
+
+fn load(mut request: Request) -> Result<Opinion, String> {
+    let maps = request.maps.into_iter().map(|map| map.map(make_map).transpose()).collect::<Result<Vec<_>, _>>()?;
+    for insn in &mut request.insns {
+        if insn.code == LDDW && matches!(insn.src, LDDW_MAP | LDDW_MEMORY) {
+            // A map that does not exist is the verifier's to refuse.
+            insn.imm = maps.get(insn.imm as usize).and_then(Option::as_ref).map_or(-1, |map| map.as_raw_fd());
+        }
+    }
+    let btf = functions(&request.starts).map_err(|error| format!("types cannot be loaded: {error}"))?;
+    let info: Vec<[u32; 2]> = request.starts.iter().enumerate().map(|(at, &start)| [start, 3 + at as u32]).collect();
+    let bytes: Vec<u8> = request.insns.iter().flat_map(|insn| insn.to_bytes()).collect();
+    let mut attributes = ProgLoad {
+        prog_type: BPF_PROG_TYPE_SYSCALL,
+        insn_cnt: request.insns.len() as u32,
+        insns: bytes.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        prog_flags: BPF_F_SLEEPABLE,
+        prog_btf_fd: btf.as_raw_fd() as u32,
+        func_info_rec_size: 8,
+        func_info: info.as_ptr() as u64,
+        func_info_cnt: info.len() as u32,
+        ..ProgLoad::default()
+    };
+    if bpf_fd(BPF_PROG_LOAD, &mut attributes).is_ok() {
+        return Ok(Opinion::Accepts);
+    }
+    // Why costs much more than whether. Of a log that is too long the kernel keeps the end.
+    let mut log = vec![0u8; 1 << 16];
+    (attributes.log_level, attributes.log_size, attributes.log_buf) = (1, log.len() as u32, log.as_mut_ptr() as u64);
+    match bpf_fd(BPF_PROG_LOAD, &mut attributes) {
+        Ok(_) => Ok(Opinion::Accepts),
+        Err(error) => Ok(Opinion::Rejects(format!("{} ({error})", last_words(&log)))),
+    }
+}
+
+/// The lines of a log that say why.
+fn last_words(log: &[u8]) -> String {
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    let text = String::from_utf8_lossy(&log[..end]);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("processed")).collect();
+    lines[lines.len().saturating_sub(4)..].join(" | ")
+}
+
+/// Types that say of each function that it is static: `int f(void)`. The functions are types 3 and up.
+fn functions(starts: &[u32]) -> io::Result<OwnedFd> {
+    const INT: u32 = 1 << 24;
+    const FUNC: u32 = 12 << 24;
+    const FUNC_PROTO: u32 = 13 << 24;
+    let strings = b"\0int\0f\0";
+    let mut types = vec![1, INT, 4, 1 << 24 | 32, 0, FUNC_PROTO, 1];
+    for _ in starts {
+        types.extend([5, FUNC, 2]);
+    }
+    let length = 4 * types.len() as u32;
+    let header = [0x0001_eb9f, 24, 0, length, length, strings.len() as u32];
+    let words = header.iter().chain(&types).flat_map(|word: &u32| word.to_le_bytes());
+    let bytes: Vec<u8> = words.chain(strings.iter().copied()).collect();
+    let mut attributes = BtfLoad { btf: bytes.as_ptr() as u64, size: bytes.len() as u32, ..BtfLoad::default() };
+    bpf_fd(BPF_BTF_LOAD, &mut attributes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        testing::{corpus, fuzz},
+        verifier,
+    };
+
+    const PROGRAMS: u64 = 100;
+
+    /// A refusal that we do not share: words of the kernel's log, which programs it may hit, and why we are right.
+    struct Explained {
+        words: &'static str,
+        program: fn(&Object) -> bool,
+        _why: &'static str,
+    }
+
+    const EXPLAINED: [Explained; 9] = [
+        Explained {
+            words: "combined stack size",
+            program: any,
+            _why: "our frames have 512 bytes each, not 512 together",
+        },
+        Explained { words: "too large", program: any, _why: "its limit of instructions; we prove the loop at once" },
+        Explained {
+            words: "too complex",
+            program: any,
+            _why: "its limits of states and of jumps; we prove the loop at once",
+        },
+        Explained {
+            words: "infinite loop detected",
+            program: any,
+            _why: "it takes two states that differ in what is not compared for the same; we count the rounds",
+        },
+        Explained { words: "math between", program: computes, _why: VAGUE },
+        Explained { words: "outside of the allowed memory range", program: computes, _why: VAGUE },
+        Explained { words: "unbounded m", program: computes, _why: VAGUE },
+        Explained { words: "misaligned stack access", program: computes, _why: VAGUE },
+        Explained {
+            words: "number of funcs in func_info",
+            program: any,
+            _why: "our loader keeps functions that nobody calls",
+        },
+    ];
+    const VAGUE: &str = "it knows nothing of quotients, remainders and shifts by a register; what we know of them is proved \
+        in domain/tests.rs";
+
+    fn any(_: &Object) -> bool {
+        true
+    }
+
+    /// Has quotients, remainders, or shifts by a register (RFC 9669, section 4.1).
+    fn computes(object: &Object) -> bool {
+        object.programs[0].insns.iter().any(|insn| {
+            let is_alu = matches!(insn.code & 7, 4 | 7);
+            let by_register = insn.code & 8 != 0;
+            is_alu && (matches!(insn.code >> 4, 3 | 9) || by_register && matches!(insn.code >> 4, 6 | 7 | 12))
+        })
+    }
+
+    fn is_explained(object: &Object, log: &str) -> bool {
+        EXPLAINED.iter().any(|explained| log.contains(explained.words) && (explained.program)(object))
+    }
+
+    fn kernel() -> Option<Kernel> {
+        match Kernel::ask() {
+            Ok(kernel) => Some(kernel),
+            Err(why) => {
+                eprintln!("SKIPPED: the kernel's verifier cannot be asked here: {why}");
+                None
+            }
+        }
+    }
+
+    /// It does not know our hooks: the programs are judged with a context of plain bytes on both sides.
+    #[test]
+    fn generated_programs_that_we_accept_the_kernel_accepts() {
+        let Some(kernel) = kernel() else { return };
+        let (mut both, mut only_kernel, mut unexplained) = (0, 0, Vec::new());
+        for seed in 0..PROGRAMS {
+            let object = fuzz::generate(seed, fuzz::Features { helpers: false, mistakes: 10 });
+            let ours = verifier::judge_generic(&object);
+            match (ours, kernel.judge(&object).expect("the kernel answers")) {
+                (Ok(()), Opinion::Accepts) => both += 1,
+                (Ok(()), Opinion::Rejects(log)) => {
+                    if !is_explained(&object, &log) {
+                        unexplained.push(format!("seed {seed}: {log}"));
+                    }
+                }
+                (Err(_), Opinion::Accepts) => only_kernel += 1,
+                (Err(_), Opinion::Rejects(_)) => {}
+            }
+        }
+        println!("{both} accepted by both, {only_kernel} by the kernel alone");
+        assert!(unexplained.is_empty(), "{} of {PROGRAMS}\n{}", unexplained.len(), unexplained.join("\n"));
+        assert!(both >= 20, "{both}");
+    }
+
+    #[test]
+    fn the_corpus_agrees_with_the_kernel() {
+        let Some(kernel) = kernel() else { return };
+        let mut unexplained = Vec::new();
+        for case in corpus::cases() {
+            let assembly = crate::testing::asm::assemble(&case.text).expect("the corpus assembles");
+            if assembly.hook.is_some() || case.rejection.is_some() {
+                continue;
+            }
+            if let Opinion::Rejects(log) = kernel.judge(&assembly.object).expect("the kernel answers")
+                && !is_explained(&assembly.object, &log)
+            {
+                unexplained.push(format!("{}: {}: {log}", case.family, case.name));
+            }
+        }
+        assert!(unexplained.is_empty(), "{}", unexplained.join("\n"));
+    }
+}
