@@ -1,6 +1,6 @@
 //! A report's tables in Markdown, as the book includes them.
 
-use crate::report::{Query, Reload, Report, Set, Summarised};
+use crate::report::{Query, Reload, Report, Set, Summarised, percent};
 use crate::stats::median;
 
 const HOOKS: [&str; 8] = [
@@ -108,10 +108,6 @@ fn cell(text: Option<String>) -> String {
 
 fn interval(interval: Option<[f64; 2]>) -> String {
     cell(interval.map(|[low, high]| format!("{low:.4} to {high:.4}")))
-}
-
-fn percent(ratio: Option<f64>) -> String {
-    cell(ratio.map(|ratio| format!("{:+.1}%", (ratio - 1.0) * 100.0)))
 }
 
 /// With a comma before every third digit from the end.

@@ -272,7 +272,8 @@ fn geomean_row(name: &str, ratio: Option<f64>, interval: Option<[f64; 2]>) -> St
     ratio.map_or_else(String::new, |ratio| format!("geometric mean {name}/stock: {ratio:.4}{interval}\n"))
 }
 
-fn percent(ratio: Option<f64>) -> String {
+/// What a ratio adds or saves; `-` where there is none.
+pub(crate) fn percent(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:+.1}%", (ratio - 1.0) * 100.0))
 }
 
