@@ -3,11 +3,10 @@
 
 #include "call.hpp"
 #include "duckbpf/host.hpp"
+#include "queues.hpp"
 
 #include "duckdb/common/enums/memory_tag.hpp"
 #include "duckdb/main/database.hpp"
-#include "duckdb/parallel/task_scheduler.hpp"
-#include "duckdb/parallel/task_scheduler_queue.hpp"
 #include "duckdb/storage/buffer/buffer_pool.hpp"
 #include "duckdb/storage/buffer_manager.hpp"
 
@@ -17,18 +16,7 @@ using namespace duckdb; // NOLINT: this file speaks DuckDB
 
 namespace {
 
-using Queues = array<duckdb::unique_ptr<TaskSchedulerQueue>, TASK_SCHEDULER_TYPE_COUNT>;
-
-//! As in tasks.cpp: an explicit instantiation may name a private member, and hands it out through a friend.
-template <Queues TaskScheduler::*MEMBER>
-struct ExposeQueues {
-	friend Queues &StateQueues(TaskScheduler &scheduler) {
-		return scheduler.*MEMBER;
-	}
-};
-Queues &StateQueues(TaskScheduler &scheduler);
-template struct ExposeQueues<&TaskScheduler::queues>;
-
+//! As in queues.hpp.
 template <auto MEMBER>
 struct ExposeUsage {
 	friend int64_t TagMemory(BufferPool &pool, idx_t tag) {
@@ -50,7 +38,7 @@ __u64 DatabaseState(DatabaseInstance &database, __u32 what, __u64 argument) {
 		return used > 0 ? static_cast<__u64>(used) : 0;
 	}
 	case DUCKBPF_STATE_QUEUE_LENGTH:
-		return argument < DUCKBPF_POOL_COUNT ? StateQueues(database.GetScheduler())[argument]->GetTasksInQueue() : 0;
+		return argument < DUCKBPF_POOL_COUNT ? QueuesOf(database.GetScheduler())[argument]->GetTasksInQueue() : 0;
 	case DUCKBPF_STATE_THREADS:
 		return static_cast<__u64>(database.GetScheduler().NumberOfThreads());
 	case DUCKBPF_STATE_SPILL_BYTES:

@@ -2,11 +2,10 @@
 
 #include "call.hpp"
 #include "duckbpf/host.hpp"
+#include "queues.hpp"
 
 #include "duckdb/execution/executor.hpp"
 #include "duckdb/main/client_context.hpp"
-#include "duckdb/parallel/task_scheduler.hpp"
-#include "duckdb/parallel/task_scheduler_queue.hpp"
 
 #include <list>
 #include <memory>
@@ -250,19 +249,6 @@ Placement PlaceTasks(TaskScheduler &scheduler, ProducerToken &token, idx_t n_tas
 // execute_forever
 //===--------------------------------------------------------------------===//
 namespace {
-
-using Queues = array<duckdb::unique_ptr<TaskSchedulerQueue>, TASK_SCHEDULER_TYPE_COUNT>;
-
-//! The scheduler's queues are private and its header is seen by too many units to change. An explicit instantiation may
-//! name a private member (C++17 [temp.spec.general]); this one hands it out through a friend.
-template <Queues TaskScheduler::*MEMBER>
-struct ExposeQueues {
-	friend Queues &QueuesOf(TaskScheduler &scheduler) {
-		return scheduler.*MEMBER;
-	}
-};
-Queues &QueuesOf(TaskScheduler &scheduler);
-template struct ExposeQueues<&TaskScheduler::queues>;
 
 //! What a decision may ask for at each site
 uint64_t FlagsWithMeaning(const LoopState &state) {
