@@ -86,6 +86,9 @@ struct Tpch {
     /// With the engine: also the official wheel, and the engine that gcc built, where there is one
     #[arg(long)]
     others: bool,
+    /// Leave the attached configuration out, for a narrower interval in the same time; into target/bench/tpch-sfN-detached/
+    #[arg(long, conflicts_with_all = ["programs", "sweep"])]
+    detached_only: bool,
     /// Take the extension and the programs as they were built last
     #[arg(long)]
     no_build: bool,
@@ -108,6 +111,7 @@ impl Tpch {
             reloads: 50,
             carrier: "graft".to_owned(),
             others: false,
+            detached_only: false,
             no_build: false,
             stock_only: false,
         }
@@ -259,7 +263,11 @@ fn compare(args: &Tpch, setup: &Setup) -> Result<()> {
 }
 
 fn folder(args: &Tpch) -> PathBuf {
-    report_folder(args.sf, &args.carrier)
+    let mut folder = report_folder(args.sf, &args.carrier).into_os_string();
+    if args.detached_only {
+        folder.push("-detached");
+    }
+    folder.into()
 }
 
 fn report_folder(sf: f64, carrier: &str) -> PathBuf {
@@ -293,8 +301,8 @@ fn bar(steps: usize) -> Result<ProgressBar> {
     Ok(ProgressBar::new(steps as u64).with_style(style.progress_chars("=> ")))
 }
 
-/// One comparison: what was asked for, and what it compares. The first configuration is stock, the next two, where the extension takes part,
-/// are detached and attached.
+/// One comparison: what was asked for, and what it compares. The first configuration is stock; where the extension takes part, the next is
+/// detached, and then comes attached.
 struct Bench<'a> {
     args: &'a Tpch,
     setup: &'a Setup,
@@ -313,7 +321,11 @@ impl<'a> Bench<'a> {
             named => find_programs(named.iter().map(String::as_str))?,
         };
         let loaded = |name: &str, programs| Configuration { name: name.to_owned(), hooks: Hooks::Loaded(programs) };
-        let mut configurations = vec![stock, loaded("detached", Vec::new()), loaded("attached", attached.clone())];
+        let mut configurations = vec![stock, loaded("detached", Vec::new())];
+        if args.detached_only {
+            return Ok(Self { args, setup, attached: Vec::new(), configurations });
+        }
+        configurations.push(loaded("attached", attached.clone()));
         if args.sweep {
             configurations.push(loaded("1 program", find_programs(["default_unpin"])?));
             configurations.push(loaded(
@@ -385,7 +397,7 @@ impl<'a> Bench<'a> {
 
     /// Swaps programs while queries run, and tells what that did to them.
     fn live_swap(&self, times: &[Times]) -> Result<Option<Swap>> {
-        if self.args.stock_only {
+        if self.attached.is_empty() {
             return Ok(None);
         }
         step(&format!("live swap: {SWAP_CLIENTS} clients run the queries while the programs change, {SWAP_SECONDS} s"));
@@ -402,7 +414,7 @@ impl<'a> Bench<'a> {
     }
 
     fn calls(&self) -> Result<Vec<Calls>> {
-        if self.args.stock_only {
+        if self.attached.is_empty() {
             return Ok(Vec::new());
         }
         step("hook calls of each query");
@@ -423,7 +435,7 @@ impl<'a> Bench<'a> {
 
     /// Of the engine: the wheel cannot be linked into a program.
     fn boot(&self) -> Result<Option<Boot>> {
-        if self.args.carrier != "engine" || self.args.stock_only {
+        if self.args.carrier != "engine" || self.attached.is_empty() {
             return Ok(None);
         }
         step("starts of a process");
@@ -432,7 +444,7 @@ impl<'a> Bench<'a> {
 
     /// And what an empty statement takes, in microseconds.
     fn reloads(&self) -> Result<(Vec<Reload>, Option<f64>)> {
-        if self.args.stock_only {
+        if self.attached.is_empty() {
             return Ok((Vec::new(), None));
         }
         step(&format!("{} reloads of each program", self.args.reloads));
