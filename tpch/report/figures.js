@@ -160,7 +160,7 @@ function drawRatios() {
   const rows = [{ label: "all", points: others.map(name => ({ name, ratio: summary[`geomean_${name}`], interval: summary[`interval_${name}`] })) }];
   for (const query of report.queries) rows.push({ label: `Q${query.query}`, points: others.map(name => ({ name, ...query[name] })) });
   figure("ratios", "Cost against stock",
-    "Ratio of median times, hot, with the 95% interval of a bootstrap over paired runs. The first row is the geometric mean of all 22 queries.",
+    "Hot. Of each query the median of the runs' own ratios, with the 95% interval of a bootstrap over runs. The first row is the geometric mean of all 22 queries.",
     width => forest(rows.map(row => ({ ...row, points: row.points.filter(point => point.ratio) })), width), others.map(name => [name, colour(name)]));
 }
 
@@ -192,7 +192,7 @@ function drawTimes() {
   };
   const choice = html("div", { class: "switch" });
   const redraw = figure("times", "Times of the 22 queries, side by side",
-    "Medians. Beside the bars: stock's time, and what the last configuration adds to it.",
+    "Medians. Beside the bars: stock's time, and what the last configuration's median adds to it.",
     draw, CONFIGURATIONS.map(name => [name, colour(name)]), report.cold_runs ? [choice] : []);
   for (const name of ["hot", "cold"]) {
     const button = html("button", { type: "button", "aria-pressed": String(name === kind) }, name);
@@ -313,7 +313,7 @@ function drawSets() {
   if (!report.sets.length) return;
   const attached = { name: `all ${report.programs.length}`, geomean: report.summary.geomean_attached, interval: report.summary.interval_attached };
   const rows = [...report.sets, attached].map(set => ({ label: set.name, points: [{ name: "attached", ratio: set.geomean, interval: set.interval }] }));
-  figure("sets", "Cost by the number of programs", "Geometric mean over the 22 queries of the ratio of medians to stock's, with its 95% interval.", width => forest(rows, width));
+  figure("sets", "Cost by the number of programs", "Geometric mean over the 22 queries of the medians of the runs' own ratios, with its 95% interval.", width => forest(rows, width));
 }
 
 function drawOthers() {
