@@ -13,6 +13,8 @@ class DatabaseInstance;
 //! A hookpoint is one stretch of code: what is called on its way keeps its state in memory
 #define DUCKBPF_INLINE inline __attribute__((always_inline))
 
+//! This library's own: found by their distance, not by a look into its symbol table
+#pragma GCC visibility push(hidden)
 namespace duckbpf {
 
 //! A counter that one thread writes and any thread reads
@@ -139,6 +141,14 @@ private:
 	uint64_t begin = 0;
 };
 
+//! Compiled programs throw nothing
+DUCKBPF_INLINE uint64_t Enter(const duckbpf_program &program, void *ctx) {
+	return reinterpret_cast<uint64_t (*)(void *) noexcept>(program.entry)(ctx);
+}
+
+//! The same while sampling is on
+uint64_t RunSampled(ThreadState &thread, Counters &counters, const duckbpf_program &program, void *ctx);
+
 //! One call of the program of a hook. Has() is false when there is none: then everything is stock.
 class ProgramCall {
 public:
@@ -157,12 +167,10 @@ public:
 	DUCKBPF_INLINE uint64_t Run(CTX &ctx) {
 		auto &counters = thread.counters[hook];
 		counters.calls.Add(1);
-		uint64_t decision;
-		{
-			const Sample sample(thread, counters);
-			// Compiled programs throw nothing.
-			decision = reinterpret_cast<uint64_t (*)(void *) noexcept>(program->entry)(&ctx);
-		}
+		// Elsewhere, so that a hookpoint has no registers to save for it.
+		const auto decision = __builtin_expect(sampling.load(std::memory_order_relaxed), 0)
+		                          ? RunSampled(thread, counters, *program, &ctx)
+		                          : Enter(*program, &ctx);
 		if (__builtin_expect(thread.helper_failed, 0)) {
 			thread.helper_failed = false;
 			Refuse(DUCKBPF_REFUSED_HELPER_FAILED);
@@ -197,3 +205,4 @@ uint64_t ReadProgramLog(char *line, uint64_t size);
 void ProgramUnpinned();
 
 } // namespace duckbpf
+#pragma GCC visibility pop

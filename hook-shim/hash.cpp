@@ -2,8 +2,8 @@
 //!
 //! Everything that must agree does so by construction: the program is the one that the query pinned at its begin, chosen by
 //! physical type only, never by the shape of a vector. Types that it does not take, and nested ones, are stock for the whole
-//! query. The caches of a dictionary's hashes are bypassed, since stock shares them. NULLs, gathering, combining and the mixer
-//! are the host's; nothing here can fail half-way.
+//! query. A dictionary's hashes are kept here and not where stock keeps them, since everybody shares those. NULLs, gathering,
+//! combining and the mixer are the host's; running out of memory ends the query, as it does in stock.
 
 #include "call.hpp"
 #include "duckbpf/host.hpp"
@@ -15,6 +15,7 @@
 #include "duckdb/common/types/interval.hpp"
 #include "duckdb/common/types/string_type.hpp"
 #include "duckdb/common/vector/constant_vector.hpp"
+#include "duckdb/common/vector/dictionary_vector.hpp"
 #include "duckdb/common/vector/flat_vector.hpp"
 #include "duckdb/common/vector_operations/vector_operations.hpp"
 #include "duckdb/planner/filter/table_filter_functions.hpp"
@@ -38,239 +39,461 @@ hash_t Combine(hash_t a, hash_t b) {
 	return a ^ b;
 }
 
-//! Keys that go to the program in one call
+//===--------------------------------------------------------------------===//
+// Keys: how each physical type is handed to the program
+//===--------------------------------------------------------------------===//
+//! Keys that go to the program in one call, unless a vector's own data are keys
 constexpr idx_t BATCH = 512;
+//! And the most memory that they take
+constexpr idx_t BATCH_BYTES = 8192;
 
 struct Wide {
 	uint64_t lo;
 	uint64_t hi;
 };
 
-//===--------------------------------------------------------------------===//
-// Keys: how each physical type is handed to the program
-//===--------------------------------------------------------------------===//
-template <class T, duckbpf_type TYPE, duckbpf_key_layout LAYOUT>
-struct IntegerKey {
-	using Stored = T;
-	using Key = T;
-	static constexpr duckbpf_type type = TYPE;
-	static constexpr duckbpf_key_layout layout = LAYOUT;
-	//! A vector's own data are keys
-	static constexpr bool in_place = true;
-	static constexpr uint32_t len = sizeof(T);
-	static Key Of(T value, bool) {
-		return value;
-	}
-};
-
-template <class T, duckbpf_type TYPE>
-struct HugeKey {
-	using Stored = T;
-	using Key = Wide;
-	static constexpr duckbpf_type type = TYPE;
-	static constexpr duckbpf_key_layout layout = DUCKBPF_KEYS_128;
-	static constexpr bool in_place = true;
-	static constexpr uint32_t len = sizeof(T);
-	static Key Of(const T &value, bool) {
-		return {value.lower, static_cast<uint64_t>(value.upper)};
-	}
-};
+template <class T>
+T PlainKey(const T &value, bool) {
+	return value;
+}
 
 //! -0.0 equals +0.0, and every NaN every other
-template <class T, class BITS, duckbpf_type TYPE, duckbpf_key_layout LAYOUT>
-struct FloatKey {
-	using Stored = T;
-	using Key = BITS;
-	static constexpr duckbpf_type type = TYPE;
-	static constexpr duckbpf_key_layout layout = LAYOUT;
-	static constexpr bool in_place = false;
-	static constexpr uint32_t len = sizeof(T);
-	static Key Of(T value, bool) {
-		if (value == T(0)) {
-			value = T(0);
-		} else if (std::isnan(value)) {
-			value = std::numeric_limits<T>::quiet_NaN();
+template <class T>
+T FloatKey(const T &value, bool) {
+	return value == T(0) ? T(0) : std::isnan(value) ? std::numeric_limits<T>::quiet_NaN() : value;
+}
+
+Wide IntervalKey(const interval_t &value, bool) {
+	int64_t months, days, micros;
+	value.Normalize(months, days, micros);
+	return {static_cast<uint64_t>(micros),
+	        static_cast<uint64_t>(months) << 32 | static_cast<uint32_t>(static_cast<int32_t>(days))};
+}
+
+//! The first 16 bytes, padded with zeros, which short strings carry in themselves
+duckbpf_hash_ctx StringKey(const string_t &value, bool reads_whole) {
+	duckbpf_hash_ctx key {};
+	const auto size = value.GetSize();
+	const auto data = value.GetData();
+	if (value.IsInlined()) {
+		uint32_t rest;
+		memcpy(&key.lo, data, sizeof(key.lo));
+		memcpy(&rest, data + sizeof(key.lo), sizeof(rest));
+		key.hi = rest;
+	} else {
+		const auto known = MinValue<idx_t>(size, sizeof(key.lo) + sizeof(key.hi));
+		memcpy(&key.lo, data, sizeof(key.lo));
+		memcpy(&key.hi, data + known - sizeof(key.hi), sizeof(key.hi));
+		key.hi >>= 8 * (sizeof(key.lo) + sizeof(key.hi) - known);
+	}
+	key.whole = reads_whole ? duckdb::Hash<string_t>(value) : 0;
+	key.len = static_cast<uint32_t>(size);
+	key.type = DUCKBPF_TYPE_VARCHAR;
+	return key;
+}
+
+//! The keys of the rows at `index`, or of the first rows where it is null
+template <class STORED, class KEY, KEY OF(const STORED &, bool)>
+void Gather(const_data_ptr_t from, const sel_t *index, idx_t count, bool reads_whole, void *to) {
+	const auto data = reinterpret_cast<const STORED *>(from);
+	const auto keys = static_cast<KEY *>(to);
+	if (!index) {
+		for (idx_t i = 0; i < count; i++) {
+			keys[i] = OF(data[i], reads_whole);
 		}
-		BITS bits;
-		memcpy(&bits, &value, sizeof(bits));
-		return bits;
+		return;
+	}
+	for (idx_t i = 0; i < count; i++) {
+		keys[i] = OF(data[index[i]], reads_whole);
+	}
+}
+
+struct KeyType {
+	duckbpf_type type;
+	duckbpf_key_layout layout;
+	//! A vector's own data are keys
+	bool in_place;
+	//! Bytes of a value in a vector, and of a key
+	uint32_t stored;
+	uint32_t size;
+	void (*gather)(const_data_ptr_t from, const sel_t *index, idx_t count, bool reads_whole, void *to);
+
+	//! What a context says of all keys of the type; strings say it themselves
+	uint32_t Length() const {
+		return type == DUCKBPF_TYPE_VARCHAR ? 0 : stored;
 	}
 };
 
-struct IntervalKey {
-	using Stored = interval_t;
-	using Key = Wide;
-	static constexpr duckbpf_type type = DUCKBPF_TYPE_INTERVAL;
-	static constexpr duckbpf_key_layout layout = DUCKBPF_KEYS_128;
-	static constexpr bool in_place = false;
-	static constexpr uint32_t len = sizeof(interval_t);
-	static Key Of(const interval_t &value, bool) {
-		int64_t months, days, micros;
-		value.Normalize(months, days, micros);
-		return {static_cast<uint64_t>(micros),
-		        static_cast<uint64_t>(months) << 32 | static_cast<uint32_t>(static_cast<int32_t>(days))};
+template <class STORED, class KEY, KEY OF(const STORED &, bool)>
+constexpr KeyType Made(duckbpf_type type, duckbpf_key_layout layout) {
+	return {type, layout, false, sizeof(STORED), sizeof(KEY), Gather<STORED, KEY, OF>};
+}
+
+template <class T>
+constexpr KeyType Plain(duckbpf_type type, duckbpf_key_layout layout) {
+	return {type, layout, true, sizeof(T), sizeof(T), Gather<T, T, PlainKey<T>>};
+}
+
+constexpr KeyType INT8_KEYS = Plain<uint8_t>(DUCKBPF_TYPE_INT8, DUCKBPF_KEYS_I8);
+constexpr KeyType INT16_KEYS = Plain<uint16_t>(DUCKBPF_TYPE_INT16, DUCKBPF_KEYS_I16);
+constexpr KeyType INT32_KEYS = Plain<uint32_t>(DUCKBPF_TYPE_INT32, DUCKBPF_KEYS_I32);
+constexpr KeyType INT64_KEYS = Plain<uint64_t>(DUCKBPF_TYPE_INT64, DUCKBPF_KEYS_64);
+constexpr KeyType UINT8_KEYS = Plain<uint8_t>(DUCKBPF_TYPE_UINT8, DUCKBPF_KEYS_U8);
+constexpr KeyType UINT16_KEYS = Plain<uint16_t>(DUCKBPF_TYPE_UINT16, DUCKBPF_KEYS_U16);
+constexpr KeyType UINT32_KEYS = Plain<uint32_t>(DUCKBPF_TYPE_UINT32, DUCKBPF_KEYS_U32);
+constexpr KeyType UINT64_KEYS = Plain<uint64_t>(DUCKBPF_TYPE_UINT64, DUCKBPF_KEYS_64);
+constexpr KeyType INT128_KEYS = Plain<Wide>(DUCKBPF_TYPE_INT128, DUCKBPF_KEYS_128);
+constexpr KeyType UINT128_KEYS = Plain<Wide>(DUCKBPF_TYPE_UINT128, DUCKBPF_KEYS_128);
+constexpr KeyType FLOAT_KEYS = Made<float, float, FloatKey<float>>(DUCKBPF_TYPE_FLOAT, DUCKBPF_KEYS_U32);
+constexpr KeyType DOUBLE_KEYS = Made<double, double, FloatKey<double>>(DUCKBPF_TYPE_DOUBLE, DUCKBPF_KEYS_64);
+constexpr KeyType INTERVAL_KEYS = Made<interval_t, Wide, IntervalKey>(DUCKBPF_TYPE_INTERVAL, DUCKBPF_KEYS_128);
+constexpr KeyType STRING_KEYS =
+    Made<string_t, duckbpf_hash_ctx, StringKey>(DUCKBPF_TYPE_VARCHAR, DUCKBPF_KEYS_CTX);
+
+//! Null: programs do not see such keys
+const KeyType *FindKeyType(PhysicalType type) {
+	switch (type) {
+	case PhysicalType::BOOL:
+	case PhysicalType::INT8:
+		return &INT8_KEYS;
+	case PhysicalType::INT16:
+		return &INT16_KEYS;
+	case PhysicalType::INT32:
+		return &INT32_KEYS;
+	case PhysicalType::INT64:
+		return &INT64_KEYS;
+	case PhysicalType::UINT8:
+		return &UINT8_KEYS;
+	case PhysicalType::UINT16:
+		return &UINT16_KEYS;
+	case PhysicalType::UINT32:
+		return &UINT32_KEYS;
+	case PhysicalType::UINT64:
+		return &UINT64_KEYS;
+	case PhysicalType::INT128:
+		return &INT128_KEYS;
+	case PhysicalType::UINT128:
+		return &UINT128_KEYS;
+	case PhysicalType::FLOAT:
+		return &FLOAT_KEYS;
+	case PhysicalType::DOUBLE:
+		return &DOUBLE_KEYS;
+	case PhysicalType::INTERVAL:
+		return &INTERVAL_KEYS;
+	case PhysicalType::VARCHAR:
+		return &STRING_KEYS;
+	default:
+		return nullptr;
 	}
+}
+
+//===--------------------------------------------------------------------===//
+// Hashes: where they go
+//===--------------------------------------------------------------------===//
+//! Hashes of rows: set, or combined with what is there, or with the same hash for all
+class Target {
+public:
+	static Target Set(hash_t *hashes) {
+		return Target(hashes, SET, 0);
+	}
+	static Target Combined(hash_t *hashes) {
+		return Target(hashes, COMBINE, 0);
+	}
+	static Target CombinedWith(hash_t constant, hash_t *hashes) {
+		return Target(hashes, COMBINE_WITH, constant);
+	}
+
+	//! Where hashes of consecutive rows can be written at once; null where they have to be put
+	hash_t *Direct(idx_t first) const {
+		return how == SET ? hashes + first : nullptr;
+	}
+	//! Puts hash(i) where rows[i] is, or `first` + i
+	template <class HASH>
+	void Put(const sel_t *rows, idx_t first, idx_t count, HASH &&hash) const {
+		switch (how) {
+		case SET:
+			return Each(rows, first, count, hash, [](hash_t, hash_t other) { return other; });
+		case COMBINE:
+			return Each(rows, first, count, hash, [](hash_t there, hash_t other) { return Combine(there, other); });
+		case COMBINE_WITH:
+			return Each(rows, first, count, hash,
+			            [with = constant](hash_t, hash_t other) { return Combine(with, other); });
+		}
+	}
+
+private:
+	enum How { SET, COMBINE, COMBINE_WITH };
+	Target(hash_t *hashes, How how, hash_t constant) : hashes(hashes), how(how), constant(constant) {
+	}
+
+	template <class HASH, class OP>
+	void Each(const sel_t *rows, idx_t first, idx_t count, HASH &hash, OP &&op) const {
+		if (rows) {
+			for (idx_t i = 0; i < count; i++) {
+				auto &to = hashes[rows[i]];
+				to = op(to, hash(i));
+			}
+			return;
+		}
+		const auto to = hashes + first;
+		for (idx_t i = 0; i < count; i++) {
+			to[i] = op(to[i], hash(i));
+		}
+	}
+
+	hash_t *const hashes;
+	const How how;
+	const hash_t constant;
 };
 
-struct StringKey {
-	using Stored = string_t;
-	using Key = duckbpf_hash_ctx;
-	static constexpr duckbpf_type type = DUCKBPF_TYPE_VARCHAR;
-	static constexpr duckbpf_key_layout layout = DUCKBPF_KEYS_CTX;
-	static constexpr bool in_place = false;
-	static constexpr uint32_t len = 0;
-	static Key Of(const string_t &value, bool reads_whole) {
-		Key key {};
-		const auto size = value.GetSize();
-		char head[16] = {};
-		memcpy(head, value.GetData(), MinValue<idx_t>(size, sizeof(head)));
-		memcpy(&key.lo, head, sizeof(key.lo));
-		memcpy(&key.hi, head + sizeof(key.lo), sizeof(key.hi));
-		key.whole = reads_whole ? duckdb::Hash<string_t>(value) : 0;
-		key.len = static_cast<uint32_t>(size);
-		key.type = type;
-		return key;
+//===--------------------------------------------------------------------===//
+// Dictionaries: each string is hashed once
+//===--------------------------------------------------------------------===//
+//! The hashes of dictionaries that a thread saw last, as the program in force makes them. Stock keeps its own in the dictionary.
+class DictionaryCache {
+	//! Larger ones are hashed row by row
+	static constexpr idx_t MAX_ENTRIES = 16384;
+	static constexpr idx_t SLOTS = 8;
+
+	struct Slot {
+		const DictionaryEntry *entry = nullptr;
+		//! Lives as long as the dictionary, so that no other has its address
+		weak_ptr<DictionaryEntry> alive;
+		uint64_t generation = 0;
+		unsafe_unique_array<hash_t> hashes;
+	};
+
+public:
+	//! The hashes of the dictionary's entries, which `fill` makes where they are not known yet; null: go row by row
+	template <class FILL>
+	const hash_t *Find(const Vector &input, uint64_t generation, FILL &&fill) {
+		auto &buffer = const_cast<Vector &>(input).BufferMutable().Cast<DictionaryBuffer>();
+		auto &entry = buffer.GetEntry();
+		for (auto &slot : slots) {
+			if (slot.entry == &entry && slot.generation == generation && !slot.alive.expired()) {
+				return slot.hashes.get();
+			}
+		}
+		const auto size = buffer.GetDictionarySize().GetIndex();
+		if (size > MAX_ENTRIES) {
+			return nullptr;
+		}
+		auto &slot = slots[next++ % SLOTS];
+		slot.entry = nullptr;
+		slot.hashes = make_unsafe_uniq_array_uninitialized<hash_t>(size);
+		fill(entry.data, size, slot.hashes.get());
+		slot.alive = buffer.GetEntryPtr();
+		slot.generation = generation;
+		slot.entry = &entry;
+		return slot.hashes.get();
 	}
+
+private:
+	Slot slots[SLOTS];
+	idx_t next = 0;
 };
+
+DictionaryCache &Dictionaries() {
+	static thread_local DictionaryCache cache;
+	return cache;
+}
+
+//! As stock decides whether it keeps a dictionary's hashes
+bool HasCachedHashes(const Vector &input) {
+	return input.GetVectorType() == VectorType::DICTIONARY_VECTOR && DictionaryVector::CanCacheHashes(input);
+}
 
 //===--------------------------------------------------------------------===//
 // A vector through the program
 //===--------------------------------------------------------------------===//
 class Hasher {
 public:
-	explicit Hasher(const duckbpf_program &program)
-	    : program(program), reads_whole(program.flags & DUCKBPF_PROGRAM_HASH_READS_WHOLE),
-	      mixed(program.flags & DUCKBPF_PROGRAM_HASH_MIXED) {
+	Hasher(const duckbpf_program &program, const KeyType &keys) : thread(Thread()), program(program), keys(keys) {
+	}
+	~Hasher() {
+		thread.counters[DUCKBPF_HOOK_HASH].keys.Add(total_keys);
+	}
+	Hasher(const Hasher &) = delete;
+	Hasher &operator=(const Hasher &) = delete;
+
+	//! The vector is done
+	void Count() {
+		thread.counters[DUCKBPF_HOOK_HASH].calls.Add(1);
+		thread.counters[DUCKBPF_HOOK_HASH].applied.Add(1);
 	}
 
-	//! Feeds the hash of each row to sink(row, hash). Rows are positions in the result: rsel's entries, or 0 to count.
-	template <class KEY, class SINK>
-	void Rows(const UnifiedVectorFormat &format, const SelectionVector *rsel, idx_t count, SINK &&sink) {
-		const auto data = UnifiedVectorFormat::GetData<typename KEY::Stored>(format);
-		typename KEY::Key keys[BATCH];
-		sel_t rows[BATCH];
-		hash_t out[BATCH];
-		for (idx_t begin = 0; begin < count;) {
-			const auto end = MinValue<idx_t>(count, begin + BATCH);
-			idx_t n = 0;
-			for (; begin < end; begin++) {
-				const auto row = rsel ? rsel->get_index(begin) : begin;
-				const auto idx = format.sel->get_index(row);
-				if (!format.validity.RowIsValid(idx)) {
-					sink(row, NULL_HASH);
-					continue;
+	void Hash(const Vector &input, Vector &result, const sel_t *rsel, idx_t count) {
+		if (input.GetVectorType() == VectorType::CONSTANT_VECTOR) {
+			result.SetVectorType(VectorType::CONSTANT_VECTOR);
+			FlatVector::SetSize(result, count_t(count));
+			*ConstantVector::GetData<hash_t>(result) = Constant(input);
+			return;
+		}
+		result.SetVectorType(VectorType::FLAT_VECTOR);
+		FlatVector::SetSize(result, count_t(count));
+		Rows(input, rsel, count, Target::Set(FlatVector::GetDataMutable<hash_t>(result)));
+	}
+
+	void CombineHash(const Vector &input, Vector &result, const sel_t *rsel, idx_t count) {
+		const auto is_constant = result.GetVectorType() == VectorType::CONSTANT_VECTOR;
+		if (is_constant && input.GetVectorType() == VectorType::CONSTANT_VECTOR) {
+			auto hash = ConstantVector::GetData<hash_t>(result);
+			*hash = Combine(*hash, Constant(input));
+			return;
+		}
+		const auto constant = is_constant ? *ConstantVector::GetData<hash_t>(result) : 0;
+		if (is_constant) {
+			result.SetVectorType(VectorType::FLAT_VECTOR);
+			FlatVector::SetSize(result, count_t(count));
+		}
+		auto hashes = FlatVector::GetDataMutable<hash_t>(result);
+		Rows(input, rsel, count, is_constant ? Target::CombinedWith(constant, hashes) : Target::Combined(hashes));
+	}
+
+	hash_t One(const_data_ptr_t value) {
+		alignas(duckbpf_hash_ctx) data_t key[sizeof(duckbpf_hash_ctx)];
+		hash_t hash;
+		keys.gather(value, nullptr, 1, ReadsWhole(), key);
+		Run(key, &hash, 1);
+		return hash;
+	}
+
+private:
+	bool ReadsWhole() const {
+		return program.flags & DUCKBPF_PROGRAM_HASH_READS_WHOLE;
+	}
+
+	hash_t Constant(const Vector &input) {
+		return ConstantVector::IsNull(input) ? NULL_HASH : One(ConstantVector::GetData(input));
+	}
+
+	void Rows(const Vector &input, const sel_t *rsel, idx_t count, const Target &target) {
+		if (input.GetVectorType() == VectorType::CONSTANT_VECTOR) {
+			const auto hash = Constant(input);
+			return target.Put(rsel, 0, count, [=](idx_t) { return hash; });
+		}
+		if (HasCachedHashes(input) && Dictionary(input, rsel, count, target)) {
+			return;
+		}
+		UnifiedVectorFormat format;
+		input.ToUnifiedFormat(format);
+		if (format.validity.CanHaveNull()) {
+			WithNulls(format, rsel, count, target);
+		} else {
+			WithoutNulls(format, rsel, count, target);
+		}
+	}
+
+	//! False: row by row
+	bool Dictionary(const Vector &input, const sel_t *rsel, idx_t count, const Target &target) {
+		const auto hash_entries = [&](const Vector &entries, idx_t size, hash_t *hashes) {
+			Rows(entries, nullptr, size, Target::Set(hashes));
+		};
+		const auto hashes = Dictionaries().Find(input, program.generation, hash_entries);
+		if (!hashes) {
+			return false;
+		}
+		const auto &sel = DictionaryVector::SelVector(input);
+		target.Put(rsel, 0, count, [&](idx_t i) { return hashes[sel.get_index(rsel ? rsel[i] : i)]; });
+		return true;
+	}
+
+	//! Rows are gathered, unless keys lie one after the other; hashes are put, unless they are to lie so
+	void WithoutNulls(const UnifiedVectorFormat &format, const sel_t *rsel, idx_t count, const Target &target) {
+		const auto sel = format.sel->data();
+		const auto is_linear = !rsel && !sel;
+		sel_t both[BATCH];
+		hash_t hashes[BATCH];
+		const auto step = is_linear && keys.in_place && target.Direct(0) ? count : Step();
+		for (idx_t begin = 0; begin < count; begin += step) {
+			const auto n = MinValue<idx_t>(count - begin, step);
+			const auto rows = rsel ? rsel + begin : nullptr;
+			auto index = rows ? rows : sel ? sel + begin : nullptr;
+			if (rows && sel) {
+				for (idx_t i = 0; i < n; i++) {
+					both[i] = sel[rows[i]];
 				}
-				rows[n] = static_cast<sel_t>(row);
-				keys[n++] = KEY::Of(data[idx], reads_whole);
+				index = both;
 			}
-			Run<KEY>(keys, out, n);
-			for (idx_t i = 0; i < n; i++) {
-				sink(rows[i], out[i]);
+			const auto direct = rows ? nullptr : target.Direct(begin);
+			const auto first = is_linear ? format.data + begin * keys.stored : format.data;
+			Gathered(first, index, n, direct ? direct : hashes);
+			if (!direct) {
+				target.Put(rows, begin, n, [&](idx_t i) { return hashes[i]; });
 			}
 		}
 	}
 
-	//! The common case: keys lie one after the other and none is NULL
-	template <class KEY>
-	void InPlace(const typename KEY::Stored *data, hash_t *result, idx_t count) {
-		Run<KEY>(data, result, count);
+	void WithNulls(const UnifiedVectorFormat &format, const sel_t *rsel, idx_t count, const Target &target) {
+		sel_t index[BATCH], rows[BATCH], nulls[BATCH];
+		hash_t hashes[BATCH];
+		for (idx_t begin = 0; begin < count; begin += Step()) {
+			const auto end = MinValue<idx_t>(count, begin + Step());
+			idx_t n = 0, n_nulls = 0;
+			for (idx_t i = begin; i < end; i++) {
+				const auto row = rsel ? rsel[i] : i;
+				const auto at = format.sel->get_index(row);
+				const auto is_valid = format.validity.RowIsValidUnsafe(at);
+				index[n] = static_cast<sel_t>(at);
+				rows[n] = static_cast<sel_t>(row);
+				nulls[n_nulls] = static_cast<sel_t>(row);
+				n += is_valid;
+				n_nulls += !is_valid;
+			}
+			Gathered(format.data, index, n, hashes);
+			target.Put(rows, 0, n, [&](idx_t i) { return hashes[i]; });
+			target.Put(nulls, 0, n_nulls, [](idx_t) { return NULL_HASH; });
+		}
 	}
 
-	template <class KEY>
-	hash_t One(const typename KEY::Stored &value) {
-		const typename KEY::Key key = KEY::Of(value, reads_whole);
-		hash_t hash;
-		Run<KEY>(&key, &hash, 1);
-		return hash;
+	idx_t Step() const {
+		return MinValue<idx_t>(BATCH, BATCH_BYTES / keys.size);
 	}
 
-	void Finish() {
-		auto &counters = Thread().counters[DUCKBPF_HOOK_HASH];
-		counters.calls.Add(1);
-		counters.applied.Add(1);
-		counters.keys.Add(total_keys);
+	void Gathered(const_data_ptr_t data, const sel_t *index, idx_t n, hash_t *hashes) {
+		if (!index && keys.in_place) {
+			return Run(data, hashes, n);
+		}
+		alignas(64) data_t gathered[BATCH_BYTES];
+		keys.gather(data, index, n, ReadsWhole(), gathered);
+		Run(gathered, hashes, n);
 	}
 
-private:
-	template <class KEY>
-	void Run(const void *keys, hash_t *out, idx_t n) {
+	void Run(const void *data, hash_t *hashes, idx_t n) {
 		static_assert(sizeof(hash_t) == sizeof(__u64), "hashes have 64 bits");
 		if (n == 0) {
 			return;
 		}
-		duckbpf_hash_batch batch {};
-		batch.keys = keys;
-		batch.out = reinterpret_cast<__u64 *>(out);
+		duckbpf_hash_batch batch;
+		batch.keys = data;
+		batch.out = reinterpret_cast<__u64 *>(hashes);
 		batch.count = n;
-		batch.layout = KEY::layout;
-		batch.type = KEY::type;
-		batch.len = KEY::len;
+		batch.layout = keys.layout;
+		batch.type = keys.type;
+		batch.len = keys.Length();
+		batch.reserved = 0;
 		{
-			auto &thread = Thread();
 			const Sample sample(thread, thread.counters[DUCKBPF_HOOK_HASH]);
 			program.hash_batch(&batch);
 		}
-		if (!mixed) {
+		if (!(program.flags & DUCKBPF_PROGRAM_HASH_MIXED)) {
 			for (idx_t i = 0; i < n; i++) {
-				out[i] = MurmurHash64(out[i]);
+				hashes[i] = MurmurHash64(hashes[i]);
 			}
 		}
 		total_keys += n;
 	}
 
+	ThreadState &thread;
 	const duckbpf_program &program;
-	const bool reads_whole;
-	const bool mixed;
+	const KeyType &keys;
 	idx_t total_keys = 0;
 };
 
-template <class KEY>
-void HashKeys(Hasher &hasher, const Vector &input, Vector &result, const SelectionVector *rsel, idx_t count) {
-	if (input.GetVectorType() == VectorType::CONSTANT_VECTOR) {
-		result.SetVectorType(VectorType::CONSTANT_VECTOR);
-		FlatVector::SetSize(result, count_t(count));
-		*ConstantVector::GetData<hash_t>(result) =
-		    ConstantVector::IsNull(input)
-		        ? NULL_HASH
-		        : hasher.One<KEY>(*ConstantVector::GetData<typename KEY::Stored>(input));
-		return;
-	}
-	result.SetVectorType(VectorType::FLAT_VECTOR);
-	FlatVector::SetSize(result, count_t(count));
-	UnifiedVectorFormat format;
-	input.ToUnifiedFormat(format);
-	auto hashes = FlatVector::GetDataMutable<hash_t>(result);
-	if constexpr (KEY::in_place) {
-		if (!rsel && !format.sel->IsSet() && !format.validity.CanHaveNull()) {
-			hasher.InPlace<KEY>(UnifiedVectorFormat::GetData<typename KEY::Stored>(format), hashes, count);
-			return;
-		}
-	}
-	hasher.Rows<KEY>(format, rsel, count, [&](idx_t row, hash_t hash) { hashes[row] = hash; });
-}
-
-template <class KEY>
-void CombineKeys(Hasher &hasher, const Vector &input, Vector &result, const SelectionVector *rsel, idx_t count) {
-	if (input.GetVectorType() == VectorType::CONSTANT_VECTOR &&
-	    result.GetVectorType() == VectorType::CONSTANT_VECTOR) {
-		auto hash = ConstantVector::GetData<hash_t>(result);
-		*hash = Combine(*hash, ConstantVector::IsNull(input)
-		                           ? NULL_HASH
-		                           : hasher.One<KEY>(*ConstantVector::GetData<typename KEY::Stored>(input)));
-		return;
-	}
-	UnifiedVectorFormat format;
-	input.ToUnifiedFormat(format);
-	if (result.GetVectorType() == VectorType::CONSTANT_VECTOR) {
-		const auto constant = *ConstantVector::GetData<hash_t>(result);
-		result.SetVectorType(VectorType::FLAT_VECTOR);
-		FlatVector::SetSize(result, count_t(count));
-		auto hashes = FlatVector::GetDataMutable<hash_t>(result);
-		hasher.Rows<KEY>(format, rsel, count, [&](idx_t row, hash_t hash) { hashes[row] = Combine(constant, hash); });
-		return;
-	}
-	auto hashes = FlatVector::GetDataMutable<hash_t>(result);
-	hasher.Rows<KEY>(format, rsel, count, [&](idx_t row, hash_t hash) { hashes[row] = Combine(hashes[row], hash); });
+//! How the program takes keys of a type; null: not at all
+const KeyType *TakenKeys(const duckbpf_program *program, PhysicalType type) {
+	auto keys = program ? FindKeyType(type) : nullptr;
+	return keys && program->hash_types >> keys->type & 1 ? keys : nullptr;
 }
 
 //! Hashes or combines the input if the program takes its type
@@ -279,53 +502,19 @@ bool TryHash(const duckbpf_program *program, bool combine, const Vector &input, 
 	if (!program) {
 		return false;
 	}
-	Hasher hasher(*program);
-	const auto run = [&](auto key) {
-		using KEY = decltype(key);
-		if (!(program->hash_types >> KEY::type & 1)) {
-			return false;
-		}
-		if (combine) {
-			CombineKeys<KEY>(hasher, input, result, rsel, count);
-		} else {
-			HashKeys<KEY>(hasher, input, result, rsel, count);
-		}
-		hasher.Finish();
-		return true;
-	};
-	switch (input.GetType().InternalType()) {
-	case PhysicalType::BOOL:
-	case PhysicalType::INT8:
-		return run(IntegerKey<int8_t, DUCKBPF_TYPE_INT8, DUCKBPF_KEYS_I8>());
-	case PhysicalType::INT16:
-		return run(IntegerKey<int16_t, DUCKBPF_TYPE_INT16, DUCKBPF_KEYS_I16>());
-	case PhysicalType::INT32:
-		return run(IntegerKey<int32_t, DUCKBPF_TYPE_INT32, DUCKBPF_KEYS_I32>());
-	case PhysicalType::INT64:
-		return run(IntegerKey<int64_t, DUCKBPF_TYPE_INT64, DUCKBPF_KEYS_64>());
-	case PhysicalType::UINT8:
-		return run(IntegerKey<uint8_t, DUCKBPF_TYPE_UINT8, DUCKBPF_KEYS_U8>());
-	case PhysicalType::UINT16:
-		return run(IntegerKey<uint16_t, DUCKBPF_TYPE_UINT16, DUCKBPF_KEYS_U16>());
-	case PhysicalType::UINT32:
-		return run(IntegerKey<uint32_t, DUCKBPF_TYPE_UINT32, DUCKBPF_KEYS_U32>());
-	case PhysicalType::UINT64:
-		return run(IntegerKey<uint64_t, DUCKBPF_TYPE_UINT64, DUCKBPF_KEYS_64>());
-	case PhysicalType::INT128:
-		return run(HugeKey<hugeint_t, DUCKBPF_TYPE_INT128>());
-	case PhysicalType::UINT128:
-		return run(HugeKey<uhugeint_t, DUCKBPF_TYPE_UINT128>());
-	case PhysicalType::FLOAT:
-		return run(FloatKey<float, uint32_t, DUCKBPF_TYPE_FLOAT, DUCKBPF_KEYS_U32>());
-	case PhysicalType::DOUBLE:
-		return run(FloatKey<double, uint64_t, DUCKBPF_TYPE_DOUBLE, DUCKBPF_KEYS_64>());
-	case PhysicalType::INTERVAL:
-		return run(IntervalKey());
-	case PhysicalType::VARCHAR:
-		return run(StringKey());
-	default:
+	const auto keys = TakenKeys(program, input.GetType().InternalType());
+	if (!keys) {
 		return false;
 	}
+	Hasher hasher(*program, *keys);
+	const auto rows = rsel ? rsel->data() : nullptr;
+	if (combine) {
+		hasher.CombineHash(input, result, rows, count);
+	} else {
+		hasher.Hash(input, result, rows, count);
+	}
+	hasher.Count();
+	return true;
 }
 
 const duckbpf_program *PinnedProgram(ClientContext &context) {
@@ -451,6 +640,16 @@ void BindFilter(ClientContext &context, const BloomFilter &filter) {
 
 bool FilterIsHooked(const BloomFilter &filter) {
 	return filters.Find(filter) != nullptr;
+}
+
+bool FilterHash(const BloomFilter &filter, PhysicalType type, const_data_ptr_t value, hash_t &hash) {
+	auto program = filters.Find(filter);
+	auto keys = TakenKeys(program, type);
+	if (!keys) {
+		return false;
+	}
+	hash = Hasher(*program, *keys).One(value);
+	return true;
 }
 
 void FilterHash(const BloomFilter &filter, const Vector &input, Vector &result, idx_t count) {

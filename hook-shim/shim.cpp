@@ -270,6 +270,12 @@ ThreadState &Thread() {
 	return __builtin_expect(state != nullptr, 1) ? *state : FirstUse();
 }
 
+__attribute__((noinline, cold)) uint64_t RunSampled(ThreadState &thread, Counters &counters, const duckbpf_program &program,
+                                                    void *ctx) {
+	const Sample sample(thread, counters);
+	return Enter(program, ctx);
+}
+
 uint64_t NowNs() {
 	timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);

@@ -25,6 +25,8 @@ struct ProducerToken;
 struct SelectionVector;
 } // namespace duckdb
 
+//! Found by their distance, not by a look into a symbol table
+#pragma GCC visibility push(hidden)
 namespace duckbpf {
 
 using duckdb::idx_t;
@@ -99,8 +101,11 @@ void Hash(duckdb::ClientContext &context, duckdb::DataChunk &chunk, duckdb::Vect
 
 //! A bloom filter belongs to the query that initializes it; whoever probes it has no context at hand
 void BindFilter(duckdb::ClientContext &context, const duckdb::BloomFilter &filter);
-//! Whether the filter holds hashes that stock's Hash<T> does not make
+//! Whether the filter holds hashes that stock's Hash<T> may not make
 bool FilterIsHooked(const duckdb::BloomFilter &filter);
+//! The hash of one value as the filter holds it; false: as stock's Hash<T> makes it
+bool FilterHash(const duckdb::BloomFilter &filter, duckdb::PhysicalType type, duckdb::const_data_ptr_t value,
+                duckdb::hash_t &hash);
 void FilterHash(const duckdb::BloomFilter &filter, const duckdb::Vector &input, duckdb::Vector &result, idx_t count);
 void FilterHash(const duckdb::BloomFilter &filter, const duckdb::Vector &input, duckdb::Vector &result,
                 const duckdb::SelectionVector &sel, idx_t count);
@@ -222,3 +227,4 @@ struct ArenaGrowth {
 idx_t DecideCapacity(const ArenaGrowth &growth, idx_t stock);
 
 } // namespace duckbpf
+#pragma GCC visibility pop

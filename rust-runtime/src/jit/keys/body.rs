@@ -1,8 +1,8 @@
 //! What is left of a hash program for one layout of keys and one type: constants known, branches on them decided, what nobody
 //! needs left out.
 //!
-//! The walk goes over the instructions once, in order, so a program that jumps backwards is not inlined; nor is one that calls
-//! functions, or keeps pointers on its stack. What it knows of a register: a number, perhaps which one or that it is below 2^32; a
+//! The walk meets each instruction once, after all that lead to it, so a program that loops is not inlined; one that merely jumps
+//! backwards, as compilers make of a `switch`, is. Nor is one that calls functions, or keeps pointers on its stack. What it knows of a register: a number, perhaps which one or that it is below 2^32; a
 //! byte of the context, which has no address here; a place on the stack; or nothing.
 
 use duckbpf_abi as abi;
@@ -145,9 +145,63 @@ impl Value {
 
 type State = [Value; 11];
 
+/// The slots of a function that has no loop, each after all that lead to it; what follows an instruction comes next where it can.
+pub struct Order(Vec<usize>);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Visit {
+    Never,
+    /// On the way to where the search is.
+    Open,
+    Done,
+}
+
+impl Order {
+    /// None: it loops.
+    pub fn new(code: &[Option<Op>]) -> Option<Order> {
+        let mut visits = vec![Visit::Never; code.len()];
+        let mut slots = Vec::with_capacity(code.len());
+        let mut way = vec![(0, 0)];
+        *visits.first_mut()? = Visit::Open;
+        while let Some((pc, tried)) = way.last_mut() {
+            match leads_to(code, *pc)?.get(*tried) {
+                Some(Some(to)) => {
+                    *tried += 1;
+                    match visits.get_mut(*to)? {
+                        Visit::Open => return None,
+                        Visit::Done => {}
+                        visit => {
+                            *visit = Visit::Open;
+                            way.push((*to, 0));
+                        }
+                    }
+                }
+                Some(None) => *tried += 1,
+                None => {
+                    visits[*pc] = Visit::Done;
+                    slots.push(*pc);
+                    way.pop();
+                }
+            }
+        }
+        slots.reverse();
+        Some(Order(slots))
+    }
+}
+
+/// Where a slot's instruction leads: by a jump, and to the next one.
+fn leads_to(code: &[Option<Op>], pc: usize) -> Option<[Option<usize>; 2]> {
+    let op = (*code.get(pc)?)?;
+    let jump = match op.jump() {
+        Some(off) => Some(usize::try_from(pc as i64 + 1 + i64::from(off)).ok()?),
+        None => None,
+    };
+    Some([jump, op.falls_through().then_some(pc + op.slots())])
+}
+
 impl Body {
     /// None: it cannot be inlined.
-    pub fn new(emitter: &Emitter<'_>, layout: Layout, ty: Option<u32>) -> Option<Body> {
+    pub fn new(emitter: &Emitter<'_>, order: &Order, layout: Layout, ty: Option<u32>) -> Option<Body> {
         let code = &emitter.verified.graph().ops[..emitter.verified.text().functions.first()?.end];
         let mut start = [Value::Unusable; 11];
         start[1] = Value::Context(0);
@@ -155,9 +209,13 @@ impl Body {
         let mut walk =
             Walk { emitter, layout, ty, before: vec![None; code.len()], steps: Vec::with_capacity(code.len()) };
         walk.before[0] = Some(start);
-        for (pc, op) in code.iter().enumerate() {
-            let (Some(op), Some(state)) = (*op, walk.before[pc]) else { continue };
-            walk.step(pc, op, state)?;
+        for (index, &pc) in order.0.iter().enumerate() {
+            let (Some(op), Some(state)) = (code[pc], walk.before[pc]) else { continue };
+            if let Some(to) = walk.step(pc, op, state)?
+                && order.0.get(index + 1) != Some(&to)
+            {
+                walk.steps.push(Step::Goto { to });
+            }
         }
         let mut body = Body { steps: walk.steps };
         body.drop_needless_jumps();
@@ -189,7 +247,7 @@ impl Body {
         self.steps = kept;
     }
 
-    /// What sets registers that are not read again. Jumps go forward, so one pass from the end sees every use first.
+    /// What sets registers that are not read again. Steps jump forward, so one pass from the end sees every use first.
     fn drop_dead(&mut self) {
         let mut marks: Vec<(usize, u16)> = vec![(END, 1)];
         let mut live: u16 = 1;
@@ -273,7 +331,8 @@ struct Walk<'a, 'b> {
 }
 
 impl Walk<'_, '_> {
-    fn step(&mut self, pc: usize, op: Op, mut state: State) -> Option<()> {
+    /// The slot that comes next, unless the instruction jumps or ends. None: it cannot be inlined.
+    fn step(&mut self, pc: usize, op: Op, mut state: State) -> Option<Option<usize>> {
         self.steps.push(Step::Mark(pc));
         match op {
             Op::Exit => {
@@ -281,22 +340,18 @@ impl Walk<'_, '_> {
                     return None;
                 }
                 self.steps.push(Step::Goto { to: END });
-                return Some(());
+                return Some(None);
             }
-            Op::Goto { off } => {
-                let to = self.lead(pc, off, state)?;
-                self.steps.push(Step::Goto { to });
-                return Some(());
-            }
+            Op::Goto { off } => return self.lead(pc, off, state).map(Some),
             Op::Branch { cond, width, dst, src, off } => return self.branch(pc, (cond, width, dst, src), off, state),
             op => self.plain(op, &mut state)?,
         }
-        self.lead(pc, op.slots() as i32 - 1, state).map(|_| ())
+        self.lead(pc, op.slots() as i32 - 1, state).map(Some)
     }
 
-    /// A way to another slot. None: backwards.
+    /// A way to another slot.
     fn lead(&mut self, pc: usize, off: i32, state: State) -> Option<usize> {
-        let to = usize::try_from(pc as i64 + 1 + i64::from(off)).ok().filter(|&to| to > pc)?;
+        let to = usize::try_from(pc as i64 + 1 + i64::from(off)).ok()?;
         let before = self.before.get_mut(to)?;
         *before = Some(match *before {
             None => state,
@@ -311,7 +366,7 @@ impl Walk<'_, '_> {
         (cond, width, dst, src): (Cond, Width, Reg, Operand),
         off: i16,
         state: State,
-    ) -> Option<()> {
+    ) -> Option<Option<usize>> {
         let (a, b) = (state[usize::from(dst)], self.operand(&state, src)?);
         let taken = match (a, b) {
             (Value::Known(a), Value::Known(b)) => Some(isa::compare(cond, width, a, b)),
@@ -322,17 +377,14 @@ impl Walk<'_, '_> {
             _ if a.is_number() && b.is_number() => None,
             _ => return None,
         };
-        if taken != Some(true) {
-            self.lead(pc, 0, state)?;
-        }
         if taken != Some(false) {
             let to = self.lead(pc, off.into(), state)?;
-            match taken {
-                Some(_) => self.steps.push(Step::Goto { to }),
-                None => self.steps.push(Step::Branch { cond, width, dst, src: source(src, b), to }),
+            if taken == Some(true) {
+                return Some(Some(to));
             }
+            self.steps.push(Step::Branch { cond, width, dst, src: source(src, b), to });
         }
-        Some(())
+        self.lead(pc, 0, state).map(Some)
     }
 
     fn operand(&self, state: &State, src: Operand) -> Option<Value> {

@@ -34,7 +34,7 @@ use super::{
     templates::{Assembler, Place, R11, RDI, Src, lea, load, store},
 };
 use crate::isa::Size;
-use body::Body;
+use body::{Body, Order};
 
 const KEY: u8 = 12;
 const OUT: u8 = 9;
@@ -127,12 +127,18 @@ struct Loop {
 
 /// The loops' function: `extern "C" fn(*const duckbpf_hash_batch)`.
 pub fn emit(emitter: &Emitter<'_>, ops: &mut Assembler) -> Result<(), String> {
-    let cases = cases(emitter);
+    let order = emitter.verified.text().functions.first().and_then(|first| {
+        let code = emitter.verified.graph().ops.get(..first.end)?;
+        Order::new(code)
+    });
+    let body = |layout, ty| Body::new(emitter, order.as_ref()?, layout, ty);
+    // Inlined at all, a body is so for every type.
+    let cases = cases(emitter, body(Layout::Contexts, None).is_some());
     let mut loops: Vec<Loop> = Vec::new();
     let mut labels = Vec::new();
     for case in &cases {
         let layout = Layout::ALL[case.layout as usize];
-        let body = Body::new(emitter, layout, case.ty);
+        let body = body(layout, case.ty);
         let known = loops.iter().find(|known| known.layout == layout && known.body == body);
         let label = known.map_or_else(|| ops.new_dynamic_label(), |known| known.label);
         if known.is_none() {
@@ -163,9 +169,7 @@ pub fn emit(emitter: &Emitter<'_>, ops: &mut Assembler) -> Result<(), String> {
     Ok(())
 }
 
-fn cases(emitter: &Emitter<'_>) -> Vec<Case> {
-    // Inlined at all, a body is so for every type.
-    let is_inlined = Body::new(emitter, Layout::Contexts, None).is_some();
+fn cases(emitter: &Emitter<'_>, is_inlined: bool) -> Vec<Case> {
     let asks_type = is_inlined && emitter.verified.facts().context_bytes >> TYPE & 0xf != 0;
     let wanted = emitter.verified.object().hash_types.unwrap_or(u64::MAX);
     let types = if asks_type { 0..abi::DUCKBPF_TYPE_COUNT } else { 0..0 };
