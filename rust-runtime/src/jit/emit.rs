@@ -23,20 +23,21 @@ use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi};
 use super::{
     keys,
     templates::{
-        Assembler, Place, R11, RBP, Src, alu, atomic, branch, byte_order, constant, crc32c, goto, lea, lea_sum, load,
-        mov_sx, mul128_fold, murmur64, negate, store, x86,
+        Assembler, Place, R11, RBP, Src, alu, array_lookup, atomic, branch, byte_order, constant, crc32c, goto, lea,
+        lea_sum, load, mov_sx, mul128_fold, murmur64, negate, store, x86,
     },
 };
 use crate::{
     helpers::{self, Env, HelperSpec, MAX_LOOP},
     hook::Hook,
     isa::{Alu, Atomic, Op, Operand, Reg, Size, Width},
-    maps::{Body, Map, store::Bindings},
+    maps::{Body, Map, array::Values, store::Bindings},
     object::ProgramText,
     verifier::Verified,
 };
 
 /// Machine code without an address.
+#[cfg_attr(not(any(test, feature = "disasm")), expect(dead_code, reason = "listings ask where code comes from"))]
 pub struct Assembled {
     pub bytes: Vec<u8>,
     pub entry: usize,
@@ -72,6 +73,7 @@ extern "C" fn tail_target(map: u64, index: u64) -> u64 {
 
 /// As in Linux.
 const MAX_TAIL_CALLS: i32 = 33;
+const LOOKUP: u32 = 1;
 const TAIL_CALL: u32 = 12;
 const BPF_LOOP: u32 = 181;
 /// Holds the rounds that bpf_loop made; callbacks bring it back.
@@ -343,10 +345,13 @@ impl<'a> Emitter<'a> {
                 self.count(ops, function, callee);
                 self.call(ops, callee);
             }
-            Op::Helper { id } => match (id, known.of(2)) {
-                (TAIL_CALL, _) => self.tail_call(ops, function),
-                (BPF_LOOP, Some(Thing::Function(callback))) => self.bpf_loop(ops, function, callback),
-                (id, size) => self.helper(ops, helpers::find(id).ok_or("a helper that does not exist")?, size),
+            Op::Helper { id } => match (id, known.of(1), known.of(2)) {
+                (TAIL_CALL, ..) => self.tail_call(ops, function),
+                (BPF_LOOP, _, Some(Thing::Function(callback))) => self.bpf_loop(ops, function, callback),
+                (LOOKUP, Some(Thing::Map(map)), _) if self.array(map).is_some() => {
+                    array_lookup(ops, self.array(map).ok_or("an array that is not there")?);
+                }
+                (id, _, size) => self.helper(ops, helpers::find(id).ok_or("a helper that does not exist")?, size),
             },
             op => self.plain(ops, pc, op)?,
         }
@@ -435,6 +440,14 @@ impl<'a> Emitter<'a> {
         dynasm!(ops; .arch x64; =>stop; mov rax, r12; =>done);
     }
 
+    /// None: it is no array, or each thread has one of its own.
+    fn array(&self, map: u32) -> Option<Values> {
+        match self.bindings.map(map)?.body() {
+            Body::Array(array) => array.shared(),
+            _ => None,
+        }
+    }
+
     fn map(&self, map: u32) -> Result<u64, String> {
         let map = self.bindings.map(map).ok_or("a map that was not made")?;
         Ok(map.address())
@@ -495,6 +508,8 @@ impl Inlined {
 pub enum Thing {
     /// A function of the program.
     Function(usize),
+    /// A map of the object.
+    Map(u32),
     Number(u64),
 }
 
@@ -541,6 +556,7 @@ impl Known {
         let (thing, is_short) = match op {
             Op::Helper { .. } | Op::Local { .. } => return (0..6).for_each(|reg| self.set(reg, None, false)),
             Op::Function { off, .. } => (function(off).map(Thing::Function), false),
+            Op::Map { map, .. } => (Some(Thing::Map(map)), false),
             Op::Const { value, .. } => (Some(Thing::Number(value)), value <= u64::from(u32::MAX)),
             Op::MovSx { width, .. } | Op::Neg { width, .. } => (None, width == Width::W32),
             Op::Order { bits, .. } => (None, bits < 64),

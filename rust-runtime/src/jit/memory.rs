@@ -21,7 +21,10 @@ use std::{
         unix::fs::FileExt,
     },
     process, ptr, slice,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use super::Error;
@@ -78,6 +81,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Tells this process from its forks: their number, which costs no system call.
+fn process() -> u32 {
+    static FORKS: AtomicU32 = AtomicU32::new(0);
+    static COUNTED: OnceLock<bool> = OnceLock::new();
+    extern "C" fn forked() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the function touches an atomic number only, which a child may do.
+    let counted = *COUNTED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(forked)) } == 0);
+    if counted { FORKS.load(Ordering::Relaxed) } else { process::id() }
+}
+
 fn refused(step: &'static str) -> Error {
     Error::Memory { step, source: io::Error::last_os_error() }
 }
@@ -85,7 +100,7 @@ fn refused(step: &'static str) -> Error {
 impl Code {
     /// Puts bytes where they can be executed.
     pub fn new(bytes: &[u8]) -> Result<Code, Error> {
-        let process = process::id();
+        let process = process();
         let mut arenas = lock(&ARENAS);
         for arena in arenas.iter().filter(|arena| arena.owner == process) {
             if let Some(code) = Code::place(arena, bytes)? {
@@ -122,7 +137,7 @@ impl Code {
 impl Drop for Code {
     fn drop(&mut self) {
         // Nobody runs or will run this code: whoever holds a Program unpublished it and waited for the host.
-        if self.arena.owner == process::id() {
+        if self.arena.owner == process() {
             self.arena.give_back(self.offset, self.size);
         }
     }
@@ -284,7 +299,7 @@ mod tests {
 
     /// An arena of a test's own: nobody else takes bytes when they are free again.
     fn arena(pages: usize) -> Arc<Arena> {
-        Arc::new(Arena::new(pages, process::id()).unwrap())
+        Arc::new(Arena::new(pages, process()).unwrap())
     }
 
     fn place(arena: &Arc<Arena>, bytes: &[u8]) -> Code {

@@ -6,7 +6,10 @@
 use dynasm::dynasm;
 use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi, VecAssembler, x64::X64Relocation};
 
-use crate::isa::{Alu, Atomic, ByteOrder, Cond, Operand, Reg, Size, Width};
+use crate::{
+    isa::{Alu, Atomic, ByteOrder, Cond, Operand, Reg, Size, Width},
+    maps::array::Values,
+};
 
 pub type Assembler = VecAssembler<X64Relocation>;
 
@@ -442,6 +445,18 @@ pub fn branch(ops: &mut Assembler, cond: Cond, width: Width, dst: u8, src: Src, 
         Cond::SLt => jump!(ops, jl, short, to),
         Cond::SLe => jump!(ops, jle, short, to),
     }
+}
+
+/// rax = the address of the value whose index is at rsi; 0: there is none.
+pub fn array_lookup(ops: &mut Assembler, values: Values) {
+    let done = ops.new_dynamic_label();
+    dynasm!(ops; .arch x64; mov r11d, [rsi]; xor eax, eax; cmp r11d, values.count as i32; jae BYTE =>done);
+    constant(ops, RAX, values.base as u64);
+    match values.stride {
+        8 => dynasm!(ops; .arch x64; lea rax, [rax + r11 * 8]),
+        stride => dynasm!(ops; .arch x64; imul r11, r11, stride as i32; add rax, r11),
+    }
+    dynasm!(ops; .arch x64; =>done);
 }
 
 /// rax = the halves of rdi * rsi, folded by xor. rdx goes.

@@ -1,6 +1,6 @@
 //! Machine code against the interpreter: every opcode with edge values, random programs, hash loops.
 
-use std::{ptr, slice};
+use std::{ptr, slice, sync::atomic::Ordering};
 
 use duckbpf_abi as abi;
 use proptest::{
@@ -14,9 +14,11 @@ use crate::{
     hook::Hook,
     isa::Insn,
     jit::{self, Program, keys},
+    maps::{Body, store::Store},
     object::{Memory, Region, RegionMap},
     testing::{
         self,
+        asm::assemble,
         programs::{EXIT, address, compile, helper, insn, lddw, load, local, mov, mov_imm, object, store, verify},
     },
     verifier::Rejection,
@@ -413,6 +415,114 @@ fn helpers_that_are_inlined_compute_what_the_helpers_do() {
         let bytes: Vec<u8> = values[..5].iter().flat_map(|value| value.to_le_bytes()).collect();
         let expected = crc32c::crc32c_append(values[5] as u32, &bytes[40 - size as usize..]);
         assert_eq!(run_alone(&insns, &[], values), u64::from(expected), "{size}");
+    }
+}
+
+#[test]
+fn lookups_in_arrays_are_a_few_instructions() {
+    for (value_size, entries) in [(8u32, 5u32), (1, 1), (12, 3), (16, 1000), (32_000, 2)] {
+        let text = format!(
+            "hook load
+            map values array 4 {value_size} {entries}
+            r1 = *(u64 *)(r1 + 0)
+            *(u32 *)(r10 - 4) = r1
+            r1 = map[values] ll
+            r2 = r10
+            r2 += -4
+            call map_lookup_elem
+            if r0 == 0 goto none
+            r0 = *(u8 *)(r0 + {})
+            exit
+            none: r0 = 1000
+            exit",
+            value_size - 1
+        );
+        let object = assemble(&text).unwrap_or_else(|error| panic!("{error}")).object;
+        let store = Store::new(Box::new(|| {}));
+        let bindings = store.bind(&object, Memory::new(&object.regions).unwrap(), &[]).unwrap();
+        let map = bindings.map(0).unwrap().clone();
+        for index in 0..entries {
+            let value = vec![index as u8; value_size as usize];
+            // SAFETY: an index has four bytes, and the value the map's size.
+            unsafe { map.update(index.to_le_bytes().as_ptr(), value.as_ptr(), || 0, 0) }.unwrap();
+        }
+        let program = jit::compile(verify(&object).unwrap(), bindings, Env::detached()).unwrap();
+        assert!(!disassemble(program.code()).contains("call"), "{}", disassemble(program.code()));
+        for index in [0, 1, 2, 3, 4, 5, 6, 999, 1000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x1_0000_0000u64] {
+            let expected = if index as u32 >= entries { 1000 } else { u64::from(index as u8) };
+            let found = call(&program, &mut context([index, 0, 0, 0, 0, 0, 0]));
+            assert_eq!(found, expected, "{index:#x} of {entries} values of {value_size} bytes");
+        }
+    }
+}
+
+/// A program that counts its runs in a variable and makes a tail call to itself; and what both engines' limit makes of it.
+fn runs_of_tail_calls(text: &str) -> (u64, u64) {
+    let object = assemble(text).unwrap_or_else(|error| panic!("{error}")).object;
+    let store = Store::new(Box::new(|| {}));
+    let bindings = store.bind(&object, Memory::new(&object.regions).unwrap(), &[]).unwrap();
+    let programs = bindings.map(1).unwrap().clone();
+    let memory = bindings.memory.clone();
+    let verified = verify(&object).unwrap_or_else(|rejection| panic!("{rejection}"));
+    let program = jit::compile(verified, bindings, Env::detached()).unwrap();
+    let Body::Programs(programs) = programs.body() else { panic!("an array of programs") };
+    programs.slots()[0].store(program.tail_entry(), Ordering::Release);
+    let result = call(&program, &mut context([7, 0, 0, 0, 0, 0, 0]));
+    (u64::from_le_bytes(contents(&memory)[0][..8].try_into().unwrap()), result)
+}
+
+#[test]
+fn tail_calls_end_at_33() {
+    const COUNT: &str = "r2 = .bss[0] ll
+        r3 = *(u64 *)(r2 + 0)
+        r3 += 1
+        *(u64 *)(r2 + 0) = r3";
+    // The context arrives with each; registers that are kept and the stack belong to each run; an odd number of words is saved.
+    let direct = format!(
+        "hook load
+        data .bss 8
+        map programs prog_array 4 4 1
+        r6 = r1
+        *(u64 *)(r10 - 24) = 5
+        {COUNT}
+        r1 = r6
+        r2 = map[programs] ll
+        r3 = 0
+        call tail_call
+        call ktime_get_ns
+        r0 = *(u64 *)(r6 + 0)
+        r1 = *(u64 *)(r10 - 24)
+        r0 += r1
+        exit"
+    );
+    assert_eq!(runs_of_tail_calls(&direct), (34, 12));
+    // Out of a function: its caller goes on with what the other program returns, and counts as one more of the same run.
+    let from_function = format!(
+        "hook load
+        data .bss 8
+        map programs prog_array 4 4 1
+        r6 = 1
+        r7 = 2
+        r8 = 3
+        call go_on
+        r0 += r6
+        exit
+        fn go_on
+        r9 = r1
+        {COUNT}
+        r1 = r9
+        r2 = map[programs] ll
+        r3 = 0
+        call tail_call
+        call ktime_get_ns
+        r0 = *(u64 *)(r9 + 0)
+        exit"
+    );
+    assert_eq!(runs_of_tail_calls(&from_function), (34, 7 + 34));
+    // No program at the index, or no such index: the program goes on.
+    for index in [1, -1] {
+        let nowhere = direct.replace("r3 = 0", &format!("r3 = {index}"));
+        assert_eq!(runs_of_tail_calls(&nowhere), (1, 12), "{index}");
     }
 }
 
@@ -817,6 +927,42 @@ fn hash_program_agrees(genes: &[Gene], loads: &[(u8, u8)], keys: &[u64], calls: 
 }
 
 /// Helpers in a body: translated in place, and by AVX2 where they can be. The loops do what the function alone does.
+#[test]
+fn jumps_backwards_without_a_loop_are_inlined() {
+    // As clang makes of a switch whose default comes first.
+    let text = "hook hash
+        r2 = *(u32 *)(r1 + 28)
+        if r2 == 3 goto wide
+        narrow: r0 = *(u32 *)(r1 + 0)
+        r0 += 1
+        exit
+        wide: r0 = *(u64 *)(r1 + 0)
+        if r0 == 7 goto narrow
+        exit";
+    let object = assemble(text).unwrap_or_else(|error| panic!("{error}")).object;
+    let (program, _) = compile(&object).unwrap_or_else(|rejection| panic!("{rejection}"));
+    let code = disassemble(program.code());
+    assert!(!code.contains("call"), "{code}");
+    let keys = [7u64, 8, 1 << 40 | 7, u64::MAX, 7];
+    for (ty, expected) in
+        [(abi::DUCKBPF_TYPE_INT64, [8, 8, 1 << 40 | 7, u64::MAX, 8]), (abi::DUCKBPF_TYPE_UINT64, [8, 9, 8, 1 << 32, 8])]
+    {
+        let mut out = [0; 5];
+        let batch = abi::duckbpf_hash_batch {
+            keys: keys.as_ptr().cast(),
+            out: out.as_mut_ptr(),
+            count: keys.len() as u64,
+            layout: abi::DUCKBPF_KEYS_64,
+            type_: ty,
+            len: 8,
+            reserved: 0,
+        };
+        // SAFETY: as many keys and places as the batch says.
+        unsafe { program.hash_batch().unwrap()(&batch) };
+        assert_eq!(out, expected, "type {ty}");
+    }
+}
+
 #[test]
 fn helpers_in_hash_loops() {
     let stored = [store(10, -16, 2), store(10, -8, 3), mov(1, 10), insn(0x07, 1, 0, 0, -16), mov_imm(2, 13)];

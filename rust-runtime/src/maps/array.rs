@@ -25,6 +25,15 @@ pub struct Array {
     shards_in_use: AtomicU32,
 }
 
+/// Where values lie that all threads share: they never move.
+#[derive(Clone, Copy, Debug)]
+pub struct Values {
+    pub base: usize,
+    pub count: u32,
+    /// Bytes from one to the next.
+    pub stride: usize,
+}
+
 impl Array {
     pub fn new(def: &MapDef, budget: &Arc<Budget>) -> Result<Array, Error> {
         let stride = padded(def.value_size as usize);
@@ -48,6 +57,12 @@ impl Array {
 
     pub fn bytes(&self) -> u64 {
         self.slab.size()
+    }
+
+    /// None: each thread has values of its own.
+    pub fn shared(&self) -> Option<Values> {
+        let values = Values { base: self.slab.base() as usize, count: self.max_entries, stride: self.stride };
+        (self.shard_stride == 0).then_some(values)
     }
 
     /// The address of a value. None: there is no such index or shard.
