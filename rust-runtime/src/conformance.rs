@@ -124,7 +124,79 @@ fn interpreted(text: &ProgramText, memory: &mut [u8]) -> Result<u64, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::programs::{EXIT, insn, lddw, load, local, mov};
+    use crate::testing::{
+        asm::assemble,
+        programs::{EXIT, insn, lddw, load, local, mov},
+    };
+
+    /// What instructions do, written down by hand.
+    const INSTRUCTIONS: &str = include_str!("../tests/conformance/instructions.txt");
+
+    fn number(text: &str) -> u64 {
+        let (digits, is_negative) = text.strip_prefix('-').map_or((text, false), |digits| (digits, true));
+        let value = u64::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{text:?} is no number"));
+        if is_negative { value.wrapping_neg() } else { value }
+    }
+
+    /// A second operand in all its forms: what goes before the instruction, and what stands in it.
+    fn operands(text: &str, register: &str) -> Vec<(String, String)> {
+        let value = number(text);
+        let mut forms = vec![(format!("r2 = {value:#x} ll"), register.to_owned())];
+        forms.extend(i32::try_from(value as i64).ok().map(|imm| ("r2 = 0".to_owned(), imm.to_string())));
+        forms
+    }
+
+    /// The programs of a line, their memory, and what they return.
+    fn cases(line: &str) -> (Vec<String>, Vec<u8>, u64) {
+        let (what, result) = line.rsplit_once(" = ").unwrap_or_else(|| panic!("{line}: no result"));
+        let words: Vec<&str> = what.split(' ').collect();
+        let programs = match *words.as_slice() {
+            [class @ ("alu64" | "alu32"), op, a, b] => {
+                let register = if class == "alu64" { "r" } else { "w" };
+                let forms = operands(b, &format!("{register}2")).into_iter();
+                let program =
+                    |(before, operand)| format!("r0 = {:#x} ll\n{before}\n{register}0 {op} {operand}\nexit", number(a));
+                forms.map(program).collect()
+            }
+            [class @ ("jump64" | "jump32"), a, condition, b] => {
+                let register = if class == "jump64" { "r" } else { "w" };
+                let forms = operands(b, &format!("{register}2")).into_iter();
+                let program = |(before, operand)| {
+                    format!(
+                        "r0 = 0\nr1 = {:#x} ll\n{before}\nif {register}1 {condition} {operand} goto taken\nexit\ntaken: r0 = 1\nexit",
+                        number(a)
+                    )
+                };
+                forms.map(program).collect()
+            }
+            ["run", ..] => {
+                let code = what.trim_start_matches("run ");
+                let (memory, code) = match code.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+                    Some((memory, code)) => (memory, code),
+                    None => ("", code),
+                };
+                let bytes = memory.as_bytes().chunks(2).map(|pair| number(str::from_utf8(pair).unwrap()) as u8);
+                return (vec![code.replace(" | ", "\n")], bytes.collect(), number(result));
+            }
+            _ => panic!("{line}: what is it?"),
+        };
+        (programs, Vec::new(), number(result))
+    }
+
+    #[test]
+    fn instructions_do_what_the_standard_says() {
+        let mut programs_run = 0;
+        for line in INSTRUCTIONS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (programs, memory, expected) = cases(line);
+            for text in programs {
+                let object = assemble(&text).unwrap_or_else(|error| panic!("{line}: {error}")).object;
+                let result = both(&object.programs[0].insns, &memory);
+                assert_eq!(result, expected, "{line}: {result:#x}\n{text}");
+                programs_run += 1;
+            }
+        }
+        assert!(programs_run > 350, "{programs_run}");
+    }
 
     fn both(insns: &[Insn], memory: &[u8]) -> u64 {
         let code: Vec<u8> = insns.iter().flat_map(|insn| insn.to_bytes()).collect();

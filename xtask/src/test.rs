@@ -124,9 +124,11 @@ fn make_venvs() -> Result<()> {
 fn rust_tests() -> Result<()> {
     workspaces().iter().try_for_each(|folder| cargo(folder, &["test", "--workspace", "--locked", "--quiet"]))?;
     // What no release holds.
-    let conformance =
-        ["test", "--package", "duckbpf-runtime", "--lib", "--features", "conformance", "--locked", "--quiet"];
-    cargo(&paths::root(), &[&conformance[..], &["conformance"]].concat())
+    let conformance = [["--package", "duckbpf-runtime", "--lib"], ["--package", "duckbpf", "--bins"]];
+    conformance.iter().try_for_each(|of| {
+        let arguments = [&["test"], &of[..], &["--features", "conformance", "--locked", "--quiet", "conformance"]];
+        cargo(&paths::root(), &arguments.concat())
+    })
 }
 
 fn python_lint() -> Result<()> {
