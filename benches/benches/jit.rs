@@ -1,31 +1,13 @@
 //! Calls, keys and compilation with criterion's statistics, beside rbpf and solana-sbpf on the same programs.
 //! `cargo bench -p duckbpf-benches`
 
-use std::{ffi::c_void, hint::black_box, sync::Arc};
+use std::{ffi::c_void, hint::black_box};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use duckbpf_benches::{
-    KEYS, SIZES, SUM, batch, empty_scalar, helper_call, load, mixed, murmur, murmur_avx2, murmur_scalar, trivial,
+    KEYS, SIZES, SUM, batch, empty_scalar, helper_call, load, mixed, murmur, murmur_avx2, murmur_scalar, sbpf, trivial,
 };
 use duckbpf_runtime::{Hook, testing::Bytecode};
-use solana_sbpf::{
-    elf::Executable,
-    program::{BuiltinProgram, FunctionRegistry, SBPFVersion},
-    vm::{Config, ContextObject},
-};
-
-/// What sbpf wants to know while a program runs: nothing here.
-struct NoContext;
-
-impl ContextObject for NoContext {
-    fn trace(&mut self, _: [u64; 12]) {}
-
-    fn consume(&mut self, _: u64) {}
-
-    fn get_remaining(&self) -> u64 {
-        u64::MAX
-    }
-}
 
 fn calls(c: &mut Criterion) {
     let mut group = c.benchmark_group("call");
@@ -86,13 +68,7 @@ fn codegen(c: &mut Criterion) {
             });
         }
         group.bench_function(BenchmarkId::new("solana-sbpf", size), |b| {
-            let loader = Arc::new(BuiltinProgram::<NoContext>::new_loader(Config::default()));
-            let executable = || {
-                let registry = FunctionRegistry::default();
-                Executable::new_from_text_bytes(&code, loader.clone(), SBPFVersion::V0, registry)
-                    .expect("a fine program")
-            };
-            b.iter_batched(executable, |mut executable| executable.jit_compile().is_ok(), BatchSize::SmallInput);
+            b.iter_batched(|| sbpf(&code), |mut executable| executable.jit_compile().is_ok(), BatchSize::SmallInput);
         });
     }
     group.finish();

@@ -1,9 +1,14 @@
 //! The programs and the native code that benches compare.
 
-use std::{ffi::c_void, time::Instant};
+use std::{ffi::c_void, sync::Arc, time::Instant};
 
 use duckbpf_abi as abi;
 use duckbpf_runtime::{Hook, testing::Bytecode};
+use solana_sbpf::{
+    elf::Executable,
+    program::{BuiltinProgram, FunctionRegistry, SBPFVersion},
+    vm::{Config, ContextObject},
+};
 
 /// Keys in a vector of DuckDB.
 pub const KEYS: usize = 2048;
@@ -75,6 +80,27 @@ pub fn murmur() -> Vec<u8> {
 /// A program for the load hook.
 pub fn load(code: &[u8]) -> Bytecode {
     Bytecode::new(Hook::Load, code)
+}
+
+/// What sbpf wants to know while a program runs: nothing here.
+#[derive(Debug)]
+pub struct NoContext;
+
+impl ContextObject for NoContext {
+    fn trace(&mut self, _: [u64; 12]) {}
+
+    fn consume(&mut self, _: u64) {}
+
+    fn get_remaining(&self) -> u64 {
+        u64::MAX
+    }
+}
+
+/// A program for solana-sbpf, not compiled yet. Panics on what it refuses: benches know their programs.
+pub fn sbpf(code: &[u8]) -> Executable<NoContext> {
+    let loader = Arc::new(BuiltinProgram::<NoContext>::new_loader(Config::default()));
+    let executable = Executable::new_from_text_bytes(code, loader, SBPFVersion::V0, FunctionRegistry::default());
+    executable.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A batch of u64 keys.

@@ -13,10 +13,12 @@ mod graft;
 mod hooks;
 mod hosts;
 mod instructions;
+mod memcheck;
 mod paths;
 mod process;
 mod programs;
 mod series;
+mod stress;
 mod system;
 mod test;
 mod venv;
@@ -51,6 +53,10 @@ enum Command {
     Test(test::Args),
     /// Look for programs that the verifier should not have accepted
     Fuzz(fuzz::Args),
+    /// Swap programs from many threads beside queries
+    Stress(stress::Args),
+    /// Run the runtime's unsafe parts under valgrind
+    Memcheck(memcheck::Args),
     /// Measure
     Bench(bench::Args),
     /// Everything once, from nothing: build, SF1, the comparison, a live swap
@@ -67,7 +73,8 @@ impl Command {
             Command::Series(_) => &[system::Package::Patch],
             Command::Hosts(_) | Command::Venv => &[system::Package::PythonVenv],
             Command::Test(args) if args.engine => system::ENGINE,
-            Command::Test(_) | Command::Bench(_) | Command::Demo(_) => system::ALL,
+            Command::Memcheck(_) => system::MEMCHECK,
+            Command::Test(_) | Command::Stress(_) | Command::Bench(_) | Command::Demo(_) => system::ALL,
         }
     }
 }
@@ -97,6 +104,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Venv => venv::Venv::ensure().map(|venv| println!("{}", venv.python().display())),
         Command::Test(args) => test::run(args),
         Command::Fuzz(args) => fuzz::run(args),
+        Command::Stress(args) => stress::run(args),
+        Command::Memcheck(args) => memcheck::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => bench::demo(args),
     }

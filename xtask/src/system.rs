@@ -42,6 +42,9 @@ pub const ENGINE: &[Package] = &[
     Package::PkgConfig,
 ];
 
+/// What checking the runtime's memory needs.
+pub const MEMCHECK: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang, Package::Valgrind];
+
 /// What the compilers need.
 pub const COMPILERS: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang];
 
