@@ -22,6 +22,10 @@ static STARTING: Mutex<()> = Mutex::new(());
 /// Finds the hookpoints of the DuckDB that loads this library, or puts the graft into it, and starts the runtime; at once when
 /// that was done before.
 pub fn start() -> Result<()> {
+    started().inspect_err(|error| duckbpf_runtime::probes::fallback(&error.message))
+}
+
+fn started() -> Result<()> {
     // Two databases may load the extension at the same time. A failure leaves nothing behind, so the next LOAD may try.
     let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     let inside = address_in_host()?;

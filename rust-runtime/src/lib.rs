@@ -15,10 +15,12 @@ mod error;
 mod helpers;
 mod hook;
 mod hooks;
+mod inspect;
 mod isa;
 mod jit;
 mod maps;
 mod object;
+pub mod probes;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verifier;
@@ -43,4 +45,11 @@ pub use maps::{
 pub use object::{
     Fault, MapDef, MapKind, Member, MemoryError, ObjectError, Parameter, ParameterError, SourceLine, Type,
 };
-pub use verifier::{Accepted, Branch, Field, LoopCost, Place, Profile, Reason, Rejection, Verdict, judge};
+pub use verifier::{
+    Accepted, Branch, Field, LoopCost, Place, Profile, Reason, Rejection, Verdict, fields as context_fields, judge,
+};
+
+#[cfg(any(test, feature = "disasm"))]
+pub use hooks::{ContextError, Outcome, Trial, TrialError};
+pub use inspect::{Declared, DeclaredProgram, DeclaredVariable, inspect};
+pub use jit::check_processor;

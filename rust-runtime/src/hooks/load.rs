@@ -21,7 +21,7 @@ use crate::{
         store::{BindError, Bindings, Store},
     },
     object::{self, Initial, MapKind, Memory, Object, Parameter, ProgramText},
-    verifier,
+    probes, verifier,
 };
 
 /// An object whose programs are compiled, attached nowhere yet.
@@ -102,6 +102,8 @@ pub fn load(path: &Path, context: Context<'_>) -> Result<Loaded, Problem> {
         .collect::<Result<Vec<_>, _>>()?;
     let targets = Targets(bindings.maps().filter(|map| map.kind() == MapKind::ProgArray).cloned().collect());
     TargetLoader { path, object: &object, bindings: &bindings, env: context.env }.fill(&programs)?;
+    let timings: Vec<Timings> = programs.iter().map(|program| program.timings).collect();
+    probes::load(&name, &path.to_string_lossy(), &timings);
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Ok(Loaded { name, path: absolute, object, bindings, programs, targets })
 }

@@ -101,6 +101,16 @@ impl MapHandle {
         }
     }
 
+    /// What a key stands for: one value, or one a shard; None where there is no such key.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<Vec<u8>>>, Refusal> {
+        match &self.place {
+            Place::Map(map) => map.get(key),
+            Place::Variables { .. } => {
+                Ok(self.entries()?.into_iter().find(|entry| entry.key == key).map(|entry| entry.values))
+            }
+        }
+    }
+
     /// Sets a key's value: one, or one a shard.
     pub fn set(&self, key: &[u8], values: &[Vec<u8>], flags: UpdateFlags) -> Result<(), Refusal> {
         self.map()?.set(key, values, flags)
@@ -183,7 +193,7 @@ impl Runtime {
     }
 }
 
-fn in_set(set: &HookSet) -> Vec<MapHandle> {
+pub(super) fn in_set(set: &HookSet) -> Vec<MapHandle> {
     let mut handles = Vec::new();
     for object in &set.objects {
         let owner = Some(object.name.as_str());

@@ -11,11 +11,15 @@
 //! once; the others wait in `retired`, which is tried at each change and when the host says that a pin went away. That call
 //! comes from the middle of the engine and must not block: it tries the lock, and leaves a flag if it is taken.
 
+#[cfg(any(test, feature = "disasm"))]
+mod context;
 mod info;
 mod load;
 mod maps;
 mod quality;
 mod set;
+#[cfg(any(test, feature = "disasm"))]
+mod trial;
 
 use std::{
     ffi::c_char,
@@ -39,12 +43,17 @@ use crate::{
     jit,
     maps::store::Store,
     object::Parameter,
+    probes,
 };
+#[cfg(any(test, feature = "disasm"))]
+pub use context::ContextError;
 pub use info::{Attached, Generation, Options, PointInfo, ProgramInfo, ProgramReport, Refusals, Report, Timings};
 use load::{Loaded, load};
 pub use maps::{MapHandle, MapInfo};
 pub use quality::Degenerate;
 use set::{AttachedObject, AttachedProgram, HookSet};
+#[cfg(any(test, feature = "disasm"))]
+pub use trial::{Outcome, Trial, TrialError};
 
 /// The runtime of the process: loads objects and decides what is attached.
 #[derive(Debug)]
@@ -285,7 +294,7 @@ impl Runtime {
     }
 
     fn unchanged(&self, problem: Problem) -> Error {
-        Error::while_in_force(problem, &self.published.load().names())
+        refused(problem, &self.published.load().names())
     }
 
     /// Publishes what `next` makes of the current set, for the generation it is given.
@@ -302,7 +311,7 @@ impl Runtime {
         });
         drop(control);
         self.reclaim_if_asked();
-        result.map(|()| generation).map_err(|problem| Error::while_in_force(problem, &current.names()))
+        result.map(|()| generation).map_err(|problem| refused(problem, &current.names()))
     }
 
     fn publish(&self, control: &mut Control, current: &Arc<HookSet>, next: Arc<HookSet>) -> Result<(), Problem> {
@@ -326,6 +335,7 @@ impl Runtime {
         for program in new() {
             program.publish_ns.store(took, Ordering::Relaxed);
         }
+        probes::swap(next.generation.0, next.objects.iter().map(|object| object.programs.len()).sum(), took);
         let gone = current.objects.iter().filter(|object| !next.objects.iter().any(|stays| Arc::ptr_eq(stays, object)));
         control.retired.extend(gone.cloned());
         self.published.store(Arc::clone(&next));
@@ -383,6 +393,12 @@ fn check_versions(host: &duckbpf_host) -> Result<(), Problem> {
     }
     let expected = abi::DUCKBPF_ABI_VERSION;
     if host.abi != expected { Err(Problem::Version { found: host.abi, expected }) } else { Ok(()) }
+}
+
+fn refused(problem: Problem, in_force: &str) -> Error {
+    let error = Error::while_in_force(problem, in_force);
+    probes::refusal(&error.to_string());
+    error
 }
 
 /// Objects that are to be attached together must not want the same hook, or have the same name.

@@ -471,6 +471,17 @@ impl Hash {
         }
     }
 
+    /// A copy of a key's value; of a per-CPU map the values of the shards that were used. The key has the map's size.
+    pub fn read(&self, key: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let _outside = self.outside();
+        let shards = if self.shards.is_some() { self.shards_in_use.load(Ordering::Relaxed) } else { 1 };
+        // SAFETY: the key has the map's size, and `outside` is held.
+        let entry = unsafe { self.find(key.as_ptr(), self.hash(key.as_ptr())) }?;
+        let values = (0..shards).filter_map(|shard| self.value(entry, shard));
+        // SAFETY: a value has value_size bytes, and `outside` keeps the entry from being used anew.
+        Some(values.map(|value| unsafe { words::read(value, self.value_size) }).collect())
+    }
+
     /// Every entry's key and value; of a per-CPU map the values of the shards that were used.
     pub fn entries(&self) -> Vec<(Vec<u8>, Vec<Vec<u8>>)> {
         let _outside = self.outside();

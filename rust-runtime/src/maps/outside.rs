@@ -65,6 +65,19 @@ impl Map {
         }
     }
 
+    /// A copy of what a key stands for: one value, or one a shard; None where there is no such key.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<Vec<u8>>>, Refusal> {
+        self.check_key(key)?;
+        match self.body() {
+            Body::Array(array) => {
+                let index = key.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes));
+                Ok((index < self.def().max_entries).then(|| array.read(index)))
+            }
+            Body::Hash(hash) => Ok(hash.read(key)),
+            _ => Ok(self.entries()?.into_iter().find(|entry| entry.key == key).map(|entry| entry.values)),
+        }
+    }
+
     /// Sets a key's value: one value, or of a per-CPU map one for each shard from the first on; the others become zeros.
     /// Queues, stacks and bloom filters get one more value; their key is empty.
     pub fn set(&self, key: &[u8], values: &[Vec<u8>], flags: UpdateFlags) -> Result<(), Refusal> {

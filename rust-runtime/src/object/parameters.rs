@@ -1,5 +1,7 @@
 //! Setting an object's constants before it is checked: `const volatile` variables, which lie in `.rodata`.
 
+use std::fmt;
+
 use super::{Object, Type};
 
 /// A value for a constant, as a user gives it.
@@ -39,7 +41,7 @@ impl Object {
             return Err(ParameterError::Writable);
         }
         let ty = variable.ty.as_ref().ok_or(ParameterError::Untyped)?;
-        let unfit = || ParameterError::Unfit { value: shown(value), wanted: wanted(ty) };
+        let unfit = || ParameterError::Unfit { value: value.to_string(), wanted: wanted(ty) };
         let bytes = encode(ty, value).ok_or_else(unfit)?;
         // Read-only sections are in the file whole, and variables lie inside of theirs.
         let place = usize::try_from(variable.offset)
@@ -55,12 +57,14 @@ impl Object {
     }
 }
 
-fn shown(value: &Parameter) -> String {
-    match value {
-        Parameter::Bool(value) => value.to_string(),
-        Parameter::Int(value) => value.to_string(),
-        Parameter::Float(value) => value.to_string(),
-        Parameter::Text(value) => format!("'{value}'"),
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Parameter::Bool(value) => write!(f, "{value}"),
+            Parameter::Int(value) => write!(f, "{value}"),
+            Parameter::Float(value) => write!(f, "{value}"),
+            Parameter::Text(value) => write!(f, "'{value}'"),
+        }
     }
 }
 

@@ -46,11 +46,18 @@ pub use graph::Graph;
 pub use judge::judge_generic;
 pub use judge::{Accepted, Profile, Verdict, judge};
 pub use rejection::{Branch, LoopCost, Place, Reason, Rejection};
+#[cfg(any(test, feature = "disasm"))]
+pub use rules::Content;
 pub use rules::Field;
 
 /// Instructions, helpers included, that one call of a hook's program may cost.
 pub fn ceiling(hook: Hook) -> u64 {
     rules::rules(hook).ceiling
+}
+
+/// The fields of a hook's context.
+pub fn fields(hook: Hook) -> &'static [Field] {
+    rules::rules(hook).fields
 }
 
 use std::sync::Arc;

@@ -18,6 +18,7 @@ pub struct Field {
     pub name: &'static str,
     pub offset: u32,
     pub size: u32,
+    pub signed: bool,
     pub content: Content,
     pub writable: bool,
 }
@@ -112,6 +113,7 @@ macro_rules! field {
             name: stringify!($field),
             offset: offset_of!($context, $field) as u32,
             size: size_of::<$ty>() as u32,
+            signed: <$ty>::MIN != 0,
             content: Content::Number,
             writable: false,
         }
@@ -126,6 +128,7 @@ macro_rules! origin_field {
             name: concat!("origin.", stringify!($field)),
             offset: offset_of!(abi::duckbpf_origin, $field) as u32,
             size: size_of::<$ty>() as u32,
+            signed: <$ty>::MIN != 0,
             content: Content::Number,
             writable: false,
         }
@@ -219,7 +222,7 @@ const SKB: &[Field] = &[
 ];
 
 const fn written_elsewhere(name: &'static str, offset: u32, size: u32) -> Field {
-    Field { name, offset, size, content: Content::Number, writable: true }
+    Field { name, offset, size, signed: false, content: Content::Number, writable: true }
 }
 
 /// The rules for programs that were written for something else, by the kind of their section: what the kernel asks of a loader
