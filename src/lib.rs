@@ -20,11 +20,18 @@
 //! # }
 //! ```
 //!
+//! Its maps are typed by [`maps`]; [`skeleton`] makes Rust out of an object, for build scripts, with its programs, maps and constants as
+//! fields; [`compile`] runs clang with the right flags and headers.
+//!
 //! What a program is, what it may decide and what is checked: the book in `docs/`.
 
+pub mod compile;
 #[cfg(feature = "engine")]
 pub mod engine;
+pub mod maps;
+pub mod skeleton;
 
 pub use duckbpf_abi as abi;
 pub use duckbpf_runtime as runtime;
-pub use duckbpf_runtime::{Error, Options, Runtime};
+pub use duckbpf_runtime::{Error, Options, Parameter, Runtime};
+pub use zerocopy;
