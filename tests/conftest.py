@@ -15,7 +15,9 @@ pytest_plugins = ["isolation"]
 
 if CARRIER == "engine":
     # About official builds, and packages that stand on them.
-    collect_ignore = [f"e2e/test_{name}.py" for name in ("unknown_duckdb", "outside_counts", "snippets")]
+    collect_ignore = [
+        f"e2e/test_{name}.py" for name in ("command", "outside_counts", "probes", "snippets", "unknown_duckdb")
+    ]
 
 GALLERY = ROOT / "target" / "bpf"
 PROGRAMS = ROOT / "target" / "bpf-tests"

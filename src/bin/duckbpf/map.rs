@@ -1,0 +1,143 @@
+//! `duckbpf map`: what maps of a live database hold.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use duckbpf_control::{Entry, Events, Map, Mode, Request};
+use serde_json::Value;
+
+use crate::{
+    output::{bytes, count, table},
+    socket::Address,
+};
+
+/// List, read and change maps.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    address: Address,
+    /// JSON instead of tables
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// All maps
+    List,
+    /// What a map holds; of a ring buffer, its records are taken out
+    Dump {
+        /// Alone, or with its program where several have one of that name: program/map
+        map: String,
+    },
+    /// Set a key's value
+    Update {
+        map: String,
+        /// JSON: 7, '{"tag": 3}'; null where the map has no keys
+        key: String,
+        /// JSON; of a per-CPU map a list
+        value: String,
+        /// any; new: only where there is no such key; present: only where there is one
+        #[arg(long, value_parser = mode, default_value = "any")]
+        mode: Mode,
+    },
+    /// Take a key out
+    Delete {
+        map: String,
+        /// JSON; null where the map has no keys
+        key: String,
+    },
+    /// Forget a pinned map: it goes with the last program that uses it
+    Unpin { map: String },
+}
+
+fn mode(name: &str) -> Result<Mode, String> {
+    match name {
+        "any" => Ok(Mode::Any),
+        "new" => Ok(Mode::New),
+        "present" => Ok(Mode::Present),
+        _ => Err("the mode is any, new or present".to_owned()),
+    }
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let mut socket = arguments.address.connect()?;
+    let json = arguments.json;
+    match &arguments.what {
+        What::List => {
+            let maps: Vec<Map> = socket.ask(&Request::Maps)?;
+            if json { println!("{}", serde_json::to_string(&maps)?) } else { println!("{}", list(&maps)) }
+        }
+        What::Dump { map } => {
+            let maps: Vec<Map> = socket.ask(&Request::Maps)?;
+            let is_it =
+                |known: &&Map| known.name == *map || map.rsplit_once('/').is_some_and(|(_, name)| known.name == name);
+            if maps.iter().find(is_it).is_some_and(|map| map.kind == "ringbuf") {
+                let request = Request::Events { map: map.clone(), most: None, follow: false };
+                let Events { records, lost } = socket.ask(&request)?;
+                for record in &records {
+                    println!("{record}");
+                }
+                eprintln!("{} records, {lost} lost", records.len());
+            } else {
+                let entries: Vec<Entry> = socket.ask(&Request::Entries { map: map.clone() })?;
+                if json { println!("{}", serde_json::to_string(&entries)?) } else { println!("{}", dump(&entries)) }
+            }
+        }
+        What::Update { map, key, value, mode } => {
+            let (map, key, value) = (map.clone(), parse("key", key)?, parse("value", value)?);
+            socket.ask::<Value>(&Request::Update { map, key, value, mode: *mode })?;
+        }
+        What::Delete { map, key } => {
+            socket.ask::<Value>(&Request::Delete { map: map.clone(), key: parse("key", key)? })?;
+        }
+        What::Unpin { map } => {
+            socket.ask::<Value>(&Request::Unpin { map: map.clone() })?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// JSON; a bare word is text.
+fn parse(what: &str, text: &str) -> Result<Value> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    match serde_json::from_str(text) {
+        Ok(value) => Ok(value),
+        Err(_) if text.starts_with(char::is_alphabetic) && text.chars().all(is_word) => Ok(text.into()),
+        Err(error) => Err(error).with_context(|| format!("the {what} is no JSON: {text}")),
+    }
+}
+
+fn list(maps: &[Map]) -> String {
+    let row = |map: &Map| {
+        let Map { id, name, owner, kind, key_size, value_size, max_entries, entries, memory_bytes, lost, .. } = map;
+        let owner = owner.clone().unwrap_or_else(|| "(pinned)".to_owned());
+        let sizes = format!("{key_size} -> {value_size}");
+        let filled = format!("{} / {}", count(*entries), count(u64::from(*max_entries)));
+        vec![id.to_string(), owner, name.clone(), kind.clone(), sizes, filled, bytes(*memory_bytes), count(*lost)]
+    };
+    table(&["id", "program", "name", "type", ">bytes", ">entries", ">memory", ">lost"], maps.iter().map(row))
+}
+
+fn dump(entries: &[Entry]) -> String {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    table(&["key", "value"], entries.iter().map(|entry| vec![text(&entry.key), text(&entry.value)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_json_or_a_word() {
+        assert_eq!(parse("key", "7").unwrap(), Value::from(7));
+        assert_eq!(parse("key", "LOW").unwrap(), Value::from("LOW"));
+        assert_eq!(parse("key", "null").unwrap(), Value::Null);
+        assert!(parse("key", "{a").is_err());
+    }
+}
