@@ -139,13 +139,6 @@ def test_an_unknown_gallery_name_lists_the_gallery(hooks):
     assert "default_hash" in duckbpf.gallery()
 
 
-def test_unsigned_extensions_must_be_allowed():
-    with duckdb.connect() as connection:
-        with pytest.raises(duckbpf.LoadError, match="allow_unsigned_extensions"):
-            duckbpf.load(connection)
-        assert connection.execute("SELECT 42").fetchone() == (42,)
-
-
 def test_a_package_without_the_extension_says_so(con, monkeypatch, tmp_path):
     monkeypatch.setattr("duckbpf._files._DATA", tmp_path)
     with pytest.raises(duckbpf.ExtensionMissing, match="cargo xtask extension"):

@@ -46,17 +46,21 @@ pub fn build() -> Result<PathBuf> {
     Ok(file)
 }
 
+/// Where DuckDB looks for the extension in a repository, and in a folder of extensions.
+pub fn place() -> PathBuf {
+    Path::new(DUCKDB_VERSION).join(PLATFORM).join("duckbpf.duckdb_extension")
+}
+
 /// Copies the extension to where a bare `LOAD duckbpf` looks.
 pub fn install(file: &Path) -> Result<PathBuf> {
     let home = std::env::home_dir().context("no home folder to install the extension into; use --no-install")?;
-    let folder = home.join(".duckdb").join("extensions").join(DUCKDB_VERSION).join(PLATFORM);
-    let installed = folder.join("duckbpf.duckdb_extension");
+    let installed = home.join(".duckdb").join("extensions").join(place());
     replace(&installed, &fs::read(file).with_context(|| format!("cannot read {}", file.display()))?)?;
     Ok(installed)
 }
 
 /// Writes a file that others may have mapped: the old one lives on under its last users.
-fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
+pub fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut name = OsString::from(file.file_name().unwrap_or_default());

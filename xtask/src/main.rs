@@ -17,11 +17,13 @@ mod memcheck;
 mod paths;
 mod process;
 mod programs;
+mod repository;
 mod series;
 mod stress;
 mod system;
 mod test;
 mod venv;
+mod wheel;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Every command that people and CI run")]
@@ -47,6 +49,10 @@ enum Command {
     Programs(programs::Args),
     /// Build the loadable extension, with the graft inside, and install it where LOAD finds it
     Extension(extension::Args),
+    /// Sign the extension and make a repository to INSTALL it from, with signatures on
+    Repository(repository::Args),
+    /// Build the Python wheel: extension, gallery and command; installing it needs no compiler
+    Wheel(wheel::Args),
     /// Make target/venv: the official DuckDB wheel and what tests and measurements need beside it
     Venv,
     /// Run every check: fmt, clippy, Rust, SQL and Python tests
@@ -70,6 +76,8 @@ impl Command {
                 &[system::Package::Clang, system::Package::Lld]
             }
             Command::Extension(_) | Command::Fuzz(_) => system::COMPILERS,
+            Command::Repository(_) => system::SIGNING,
+            Command::Wheel(_) => system::ALL,
             Command::Series(_) => &[system::Package::Patch],
             Command::Hosts(_) | Command::Venv => &[system::Package::PythonVenv],
             Command::Test(args) if args.engine => system::ENGINE,
@@ -101,6 +109,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Hosts(args) => hosts::run(args),
         Command::Programs(args) => programs::run(args),
         Command::Extension(args) => extension::run(args),
+        Command::Repository(args) => repository::run(args),
+        Command::Wheel(args) => wheel::run(args),
         Command::Venv => venv::Venv::ensure().map(|venv| println!("{}", venv.python().display())),
         Command::Test(args) => test::run(args),
         Command::Fuzz(args) => fuzz::run(args),

@@ -17,6 +17,8 @@ pub enum Package {
     LibClang,
     /// Python environments of their own.
     PythonVenv,
+    /// Signs the extension.
+    Openssl,
     /// Says how the series fits other sources.
     Patch,
     /// Remembers what was compiled, in other checkouts too.
@@ -28,7 +30,8 @@ pub enum Package {
 }
 
 /// All that anything here needs.
-pub const ALL: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang, Package::PythonVenv, Package::Patch];
+pub const ALL: &[Package] =
+    &[Package::Clang, Package::Lld, Package::LibClang, Package::PythonVenv, Package::Openssl, Package::Patch];
 
 /// What the engine's tests need beyond that.
 pub const ENGINE: &[Package] = &[
@@ -45,6 +48,9 @@ pub const ENGINE: &[Package] = &[
 /// What checking the runtime's memory needs.
 pub const MEMCHECK: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang, Package::Valgrind];
 
+/// What a signed extension needs.
+pub const SIGNING: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang, Package::Openssl];
+
 /// What the compilers need.
 pub const COMPILERS: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang];
 
@@ -57,6 +63,7 @@ impl Package {
             Package::Lld => "lld-19",
             Package::LibClang => "libclang-19-dev",
             Package::PythonVenv => "python3-venv",
+            Package::Openssl => "openssl",
             Package::Patch => "patch",
             Package::Ccache => "ccache",
             Package::Valgrind => "valgrind",
@@ -69,6 +76,7 @@ impl Package {
             Package::Clang => process::find("clang++-19").is_some(),
             Package::Lld => process::find("ld.lld-19").is_some(),
             Package::LibClang => std::env::var_os("LIBCLANG_PATH").is_some() || has_libclang(Path::new(LLVM_LIBRARIES)),
+            Package::Openssl => process::find("openssl").is_some(),
             Package::Patch => process::find("patch").is_some(),
             Package::Ccache => process::find("ccache").is_some(),
             Package::Valgrind => process::find("valgrind").is_some(),

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that can be checked, step by step, with the time of each.
 
 use crate::venv::Venv;
-use crate::{bench, engine, extension, instructions, paths, process, programs, series, system};
+use crate::{bench, engine, extension, instructions, paths, process, programs, series, system, wheel};
 use anyhow::{Context, Result, bail};
 use duckbpf_patch::compile::Toolchain;
 use duckbpf_patch::engine::Kind;
@@ -36,9 +36,10 @@ const STEPS: &[Step] = &[
     ("python lint", python_lint),
     ("tpc-h data", bench::test_data),
     ("rust tests", rust_tests),
-    ("python package", python_package),
+    ("wheel", wheel),
     ("sql and end-to-end tests", database_tests),
     ("python tests", python_tests),
+    ("python's world", python_world),
     ("harness", bench::check),
 ];
 
@@ -141,9 +142,12 @@ fn python_lint() -> Result<()> {
     ruff(&["check"])
 }
 
-fn python_package() -> Result<()> {
+/// Built and used in an environment of its own; installed where the other tests are.
+fn wheel() -> Result<()> {
+    let wheel = wheel::build(&paths::extension(), wheel::Profile::Debug, &paths::target("wheel-test"))?;
+    wheel::check(&wheel)?;
     // Anew each time: the version stays the same while what it carries changes.
-    Venv::ensure()?.pip_install(&["--force-reinstall", "--no-deps", "./python"])
+    Venv::ensure()?.pip_install(&["--force-reinstall", "--no-deps", &wheel.to_string_lossy()])
 }
 
 fn database_tests() -> Result<()> {
@@ -152,6 +156,17 @@ fn database_tests() -> Result<()> {
 
 fn python_tests() -> Result<()> {
     pytest("python/tests")
+}
+
+/// What people use DuckDB through, beside the wheel that was built before.
+fn python_world() -> Result<()> {
+    let venv = Venv::for_world()?;
+    let built = paths::target("wheel-test").read_dir().context("no wheel is built; the step `wheel` does it")?;
+    let wheel = built.flatten().map(|entry| entry.path()).find(|path| path.extension() == Some("whl".as_ref()));
+    let wheel = wheel.context("no wheel is built; the step `wheel` does it")?;
+    venv.pip_install(&["--force-reinstall", "--no-deps", &wheel.to_string_lossy()])?;
+    let folder = paths::root().join("python/world");
+    process::run(venv.command(&folder).args(["-m", "pytest", "-p", "no:cacheprovider"]))
 }
 
 fn pytest(folder: &str) -> Result<()> {

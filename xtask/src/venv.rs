@@ -16,6 +16,20 @@ const PACKAGES: &[&str] =
 const ENGINE_PACKAGES: &[&str] =
     &["adbc-driver-manager>=1.8", "numpy>=2", "pyarrow>=18", "pytest>=8", "pytest-timeout>=2.3"];
 
+/// What people use DuckDB through.
+const WORLD: &[&str] = &[
+    DUCKDB,
+    // From 2 on its parser comes by a download of its own.
+    "dbt-core>=1.9,<2",
+    "dbt-duckdb>=1.9",
+    "duckdb-engine>=0.17",
+    "ibis-framework[duckdb]>=10",
+    "polars>=1",
+    "pyarrow>=18",
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+];
+
 /// A Python environment that exists and holds its packages.
 pub struct Venv {
     folder: PathBuf,
@@ -30,6 +44,11 @@ impl Venv {
     /// The environment for the engine, `target/venv-engine`: no official DuckDB in it.
     pub fn for_engine() -> Result<Venv> {
         Venv::ensure_with("venv-engine", ENGINE_PACKAGES)
+    }
+
+    /// The environment for what people use DuckDB through, `target/venv-world`.
+    pub fn for_world() -> Result<Venv> {
+        Venv::ensure_with("venv-world", WORLD)
     }
 
     /// An environment `target/<name>` with these packages.

@@ -1,7 +1,7 @@
 """eBPF for DuckDB: small verified programs steer the official ``duckdb`` package while it runs.
 
 >>> import duckdb, duckbpf
->>> con = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+>>> con = duckdb.connect()
 >>> hooks = duckbpf.load(con)
 >>> hooks.attach("unpin_drop_scanned")
 >>> [program.name for program in hooks.programs()]
@@ -14,6 +14,7 @@ one. Programs are named by their file, ``unpin_drop_scanned`` for ``unpin_drop_s
 from duckbpf._errors import Error, ExtensionMissing, LoadError, ProgramError, ProgramMissing
 from duckbpf._files import gallery
 from duckbpf._hooks import Attached, Hooks, Point, Program, Verified, attached, connect, load
+from duckbpf._install import install
 from duckbpf._maps import Map, MapInfo, Maps
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "attached",
     "connect",
     "gallery",
+    "install",
     "load",
 ]

@@ -6,18 +6,26 @@ from pathlib import Path
 from duckbpf._errors import ExtensionMissing, ProgramMissing
 
 _DATA = Path(__file__).resolve().parent / "_data"
+PLACE = Path("v2.0.0") / "linux_amd64" / "duckbpf.duckdb_extension"
+"""Where DuckDB looks for the extension in a repository."""
 _SUFFIX = ".bpf.o"
 
 
 def extension() -> Path:
     """The loadable extension."""
-    file = _DATA / "duckbpf.duckdb_extension"
+    file = _DATA / "repository" / PLACE
     if not file.is_file():
         raise ExtensionMissing(
             f"{file} is missing: this package was installed without the extension. In duckbpf's sources run "
             "`cargo xtask extension && cargo xtask programs`, then `pip install ./python` again."
         )
     return file
+
+
+def repository() -> Path | None:
+    """The signed repository that the extension lies in; None when it was not signed."""
+    folder = _DATA / "repository"
+    return folder if (folder / ".well-known").is_dir() else None
 
 
 def gallery() -> dict[str, Path]:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from duckbpf import _files
-from duckbpf._errors import LoadError, ProgramError
+from duckbpf import _files, _install
+from duckbpf._errors import Error, LoadError, ProgramError
 from duckbpf._maps import Maps
 
 Source = str | os.PathLike[str]
@@ -191,29 +191,27 @@ class Hooks:
 def load(connection: duckdb.DuckDBPyConnection) -> Hooks:
     """Loads the extension into the connection's database and returns its hooks. Again is as good as once.
 
-    The connection must have been opened with ``config={"allow_unsigned_extensions": "true"}``; :func:`connect` does so.
+    The extension is installed from the signed repository in this package first (:func:`install`), so signatures stay on. A
+    package that was built without signing needs a connection with ``config={"allow_unsigned_extensions": "true"}``.
     """
-    file = _files.extension()
-    cursor = connection.cursor()
     try:
-        cursor.execute(f"LOAD {_literal(str(file))}")
+        if _files.repository() is None and _install.unsigned_allowed(connection):
+            connection.cursor().execute(f"LOAD {_literal(str(_files.extension()))}")
+        else:
+            # Never both ways in one process: two copies of the extension would be two runtimes.
+            _install.load(connection)
+    except Error:
+        raise
     except duckdb.Error as error:
-        message = _message(error)
-        if "allow_unsigned_extensions" in message:
-            message = (
-                "DuckDB refuses unsigned extensions. Open the connection with "
-                'duckdb.connect(..., config={"allow_unsigned_extensions": "true"}) or duckbpf.connect(...).'
-            )
-        raise LoadError(message) from error
+        raise LoadError(_message(error)) from error
     return Hooks(connection)
 
 
 def connect(
     database: str | os.PathLike[str] = ":memory:", *, config: dict[str, Any] | None = None, **options: Any
 ) -> duckdb.DuckDBPyConnection:
-    """``duckdb.connect`` with the extension allowed and loaded."""
-    settings = {"allow_unsigned_extensions": "true", **(config or {})}
-    connection = duckdb.connect(str(database), config=settings, **options)
+    """``duckdb.connect`` with the extension loaded."""
+    connection = duckdb.connect(str(database), config=config or {}, **options)
     try:
         load(connection)
     except BaseException:
