@@ -1,5 +1,6 @@
 """The SQL and Python that README and book print work as printed, one file after the other from its top."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,10 @@ from official import CONFIG, ROOT
 
 PAGES = [
     page
-    for page in (ROOT / name for name in ("README.md", "python/README.md", "docs/src/use.md", "docs/src/maps.md"))
+    for page in (
+        ROOT / name
+        for name in ("README.md", "python/README.md", "docs/src/use.md", "docs/src/maps.md", "docs/src/python.md")
+    )
     if page.exists()
 ]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -49,6 +53,8 @@ def test_sql(page, folder):
 def test_python(page, folder):
     ended = subprocess.run(
         [sys.executable, "-c", "\n".join(["import duckdb", *blocks(page, "python")])],
+        # What the package installs goes into a home of the test's own.
+        env={**os.environ, "HOME": str(folder)},
         capture_output=True,
         text=True,
         timeout=120,
