@@ -171,7 +171,7 @@ impl Skeleton<'_> {
         let (name, module, object) = (self.name, self.module, self.object.display().to_string());
         format!(
             "/// `{name}`: its programs, maps and constants. Made by duckbpf from the object; not to be edited.
-#[allow(dead_code, non_snake_case, unused_imports, reason = \"generated: names are C's, and nobody needs all\")]
+#[allow(clippy::all, dead_code, non_snake_case, unused_imports, reason = \"generated: names are C's, and nobody needs all\")]
 pub mod {module} {{
     use duckbpf::zerocopy::{{self, FromBytes, Immutable, IntoBytes}};
     use duckbpf::{{Options, Parameter, Runtime, maps, skeleton}};
