@@ -125,10 +125,13 @@ fn make_venvs() -> Result<()> {
 fn rust_tests() -> Result<()> {
     workspaces().iter().try_for_each(|folder| cargo(folder, &["test", "--workspace", "--locked", "--quiet"]))?;
     // What no release holds.
-    let conformance = [["--package", "duckbpf-runtime", "--lib"], ["--package", "duckbpf", "--bins"]];
-    conformance.iter().try_for_each(|of| {
-        let arguments = [&["test"], &of[..], &["--features", "conformance", "--locked", "--quiet", "conformance"]];
-        cargo(&paths::root(), &arguments.concat())
+    let unreleased = [
+        (["--package", "duckbpf-runtime", "--lib"], "conformance,planted"),
+        (["--package", "duckbpf", "--bins"], "conformance"),
+    ];
+    unreleased.iter().try_for_each(|&(of, features)| {
+        let filters = ["--features", features, "--locked", "--quiet", "--", "conformance", "planted"];
+        cargo(&paths::root(), &[&["test"], &of[..], &filters[..]].concat())
     })
 }
 

@@ -42,13 +42,47 @@ impl Memory {
             return Ok(Arc::new(Memory { base: 0, mapped: 0, regions: Vec::new() }));
         }
         let (offsets, total) = layout(regions);
+        let memory = Memory::reserve(regions, &offsets, total)?;
+        memory.protect(0, total, libc::PROT_READ | libc::PROT_WRITE)?;
+        memory.fill(regions);
+        let read_only = regions.iter().zip(&offsets).filter(|(region, _)| !region.writable);
+        let end = read_only.map(|(region, offset)| offset + region.size as usize).max();
+        // Read-only regions fill whole pages of their own at the start of the mapping.
+        memory.protect(0, end.unwrap_or(0).next_multiple_of(PAGE), libc::PROT_READ)?;
+        Ok(Arc::new(memory))
+    }
+
+    /// Each region alone on its pages, between pages that nobody may touch: at the end of its pages or at their beginning.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn guarded(regions: &[Region], at_end: bool) -> Result<Arc<Memory>, MemoryError> {
+        let pages = |region: &Region| (region.size as usize).next_multiple_of(PAGE);
+        let mut total = 0;
+        let mut firsts = Vec::with_capacity(regions.len());
+        for region in regions {
+            firsts.push(total);
+            total += pages(region) + PAGE;
+        }
+        let slack = |region: &Region| if at_end { pages(region) - region.size as usize } else { 0 };
+        let offsets: Vec<usize> = firsts.iter().zip(regions).map(|(first, region)| first + slack(region)).collect();
+        let memory = Memory::reserve(regions, &offsets, total)?;
+        for (first, region) in firsts.iter().zip(regions) {
+            memory.protect(*first, pages(region), libc::PROT_READ | libc::PROT_WRITE)?;
+        }
+        memory.fill(regions);
+        for (first, region) in firsts.iter().zip(regions).filter(|(_, region)| !region.writable) {
+            memory.protect(*first, pages(region), libc::PROT_READ)?;
+        }
+        Ok(Arc::new(memory))
+    }
+
+    /// Addresses without access, `total` bytes between two guard pages.
+    fn reserve(regions: &[Region], offsets: &[usize], total: usize) -> Result<Memory, MemoryError> {
         let mapped = total + 2 * PAGE;
-        let refused = |bytes| MemoryError { bytes, source: io::Error::last_os_error() };
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe { libc::mmap(ptr::null_mut(), mapped, libc::PROT_NONE, flags, -1, 0) };
         if base == libc::MAP_FAILED {
-            return Err(refused(mapped));
+            return Err(MemoryError { bytes: mapped, source: io::Error::last_os_error() });
         }
         let start = base as usize + PAGE;
         let map = regions.iter().zip(offsets).map(|(region, offset)| RegionMap {
@@ -57,22 +91,26 @@ impl Memory {
             writable: region.writable,
         });
         // From here on Drop unmaps.
-        let memory = Memory { base: base as usize, mapped, regions: map.collect() };
-        // SAFETY: the pages from start to start + total lie within the mapping above.
-        if unsafe { libc::mprotect(start as *mut _, total, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
-            return Err(refused(total));
+        Ok(Memory { base: base as usize, mapped, regions: map.collect() })
+    }
+
+    /// Sets the rights of some pages between the guard pages.
+    fn protect(&self, offset: usize, bytes: usize, rights: i32) -> Result<(), MemoryError> {
+        assert!(offset + bytes + 2 * PAGE <= self.mapped, "only between the guard pages");
+        let start = self.base + PAGE + offset;
+        // SAFETY: these pages lie within this value's own mapping.
+        if bytes > 0 && unsafe { libc::mprotect(start as *mut _, bytes, rights) } != 0 {
+            return Err(MemoryError { bytes, source: io::Error::last_os_error() });
         }
-        for (region, map) in regions.iter().zip(&memory.regions) {
-            // SAFETY: layout() gave the region `size` bytes of its own there, writable now; bytes.len() <= size by parse().
+        Ok(())
+    }
+
+    /// Puts what the regions begin with into their pages, which are writable still.
+    fn fill(&self, regions: &[Region]) {
+        for (region, map) in regions.iter().zip(&self.regions) {
+            // SAFETY: the layout gave the region `size` bytes of its own there, writable now; bytes.len() <= size by parse().
             unsafe { ptr::copy_nonoverlapping(region.bytes.as_ptr(), map.address as *mut u8, region.bytes.len()) };
         }
-        let ends = memory.regions.iter().filter(|map| !map.writable).map(|map| map.address + map.size);
-        let read_only = ends.max().map_or(0, |end| (end - start).next_multiple_of(PAGE));
-        // SAFETY: read-only regions fill whole pages of their own at the start of the mapping.
-        if read_only > 0 && unsafe { libc::mprotect(start as *mut _, read_only, libc::PROT_READ) } != 0 {
-            return Err(refused(read_only));
-        }
-        Ok(Arc::new(memory))
     }
 
     /// Bytes of global variables.
@@ -153,6 +191,27 @@ mod tests {
         };
         assert_eq!(protection(0).as_deref(), Some("rw-"));
         assert_eq!(protection(1).as_deref(), Some("r--"));
+    }
+
+    #[test]
+    fn guarded_regions_touch_pages_without_access() {
+        for at_end in [false, true] {
+            let regions = [region(".bss", true, 100, &[1]), region(".rodata", false, PAGE as u64 + 8, &[2])];
+            let memory = Memory::guarded(&regions, at_end).unwrap();
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            for map in memory.regions() {
+                let edge = if at_end { map.address + map.size } else { map.address };
+                assert!(edge.is_multiple_of(PAGE), "{map:?}");
+                let beyond = if at_end { edge } else { edge - PAGE };
+                let line = maps.lines().find(|line| {
+                    let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+                    let range = usize::from_str_radix(start, 16).unwrap()..usize::from_str_radix(end, 16).unwrap();
+                    range.contains(&beyond)
+                });
+                assert!(line.is_some_and(|line| line.contains(" ---p ")), "{map:?} at end {at_end}: {line:?}");
+            }
+            assert_eq!((memory.read(0).unwrap()[0], memory.read(1).unwrap()[0]), (1, 2));
+        }
     }
 
     #[test]

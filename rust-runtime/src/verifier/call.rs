@@ -171,8 +171,12 @@ impl Walk<'_> {
                 arguments.map = Some(self.map_argument(helper, place as Reg + 1)?);
             }
         }
-        for (place, kind) in helper.args.iter().enumerate() {
-            self.argument(helper, place as Reg + 1, *kind, &mut arguments)?;
+        // What is read was there before anything is filled, also where both are the same memory.
+        let is_filled = |kind: &ArgKind| matches!(kind, ArgKind::ValueOut | ArgKind::MemoryOut { .. });
+        for filled in [false, true] {
+            for (place, kind) in helper.args.iter().enumerate().filter(|(_, kind)| is_filled(kind) == filled) {
+                self.argument(helper, place as Reg + 1, *kind, &mut arguments)?;
+            }
         }
         if let Some((_, CallbackKind::Loop)) = helper.callback() {
             arguments.rounds = self.number(1)?.range.umax();

@@ -3,8 +3,10 @@
 //! Every visit of an instruction is recorded with what the rest of the way needed of its state. At each step of a run there must
 //! be a record that holds the concrete state in all that was needed: registers and cells that are read later are of the kind that
 //! was believed, and numbers that decided something lie in their ranges. Numbers with one symbol must agree on its value.
+//!
+//! In the exact mode states are compared in everything, and everything must hold: what nothing depends on too.
 
-use std::{cell::Cell as Hint, collections::HashMap, sync::Arc};
+use std::{cell::Cell as Hint, sync::Arc};
 
 use super::{
     Options, Verified, check,
@@ -27,28 +29,40 @@ use crate::{
 pub struct Beliefs {
     records: Vec<Record>,
     /// By slot: its records.
-    at: HashMap<usize, Vec<u32>>,
+    at: Vec<Vec<u32>>,
+    /// Nothing is left out of the comparison.
+    exact: bool,
+    /// Every state is here.
+    whole: bool,
     /// By function: its first slot.
     starts: Vec<usize>,
 }
 
 /// Verifies a program and keeps what was believed.
-pub fn verify(object: &Arc<Object>, index: usize, hook: Hook) -> (Result<Verified, Box<Rejection>>, Beliefs) {
+pub fn verify(
+    object: &Arc<Object>,
+    index: usize,
+    hook: Hook,
+    exact: bool,
+) -> (Result<Verified, Box<Rejection>>, Beliefs) {
     let mut recorder = Recorder::recording();
-    let result = check(object, index, &rules(hook), Options::default(), &mut recorder).map(|(graph, facts)| Verified {
+    let options = Options { exact };
+    let result = check(object, index, &rules(hook), options, &mut recorder).map(|(graph, facts)| Verified {
         object: object.clone(),
         index,
         hook,
         graph,
         facts,
     });
+    let whole = !recorder.is_cut;
     let records = recorder.records.unwrap_or_default();
-    let mut at: HashMap<usize, Vec<u32>> = HashMap::new();
+    let program = &object.programs[index];
+    let mut at = vec![Vec::new(); program.insns.len()];
     for (number, record) in records.iter().enumerate() {
-        at.entry(record.pc).or_default().push(number as u32);
+        at[record.pc].push(number as u32);
     }
-    let starts = object.programs[index].functions.iter().map(|function| function.start).collect();
-    (result, Beliefs { records, at, starts })
+    let starts = program.functions.iter().map(|function| function.start).collect();
+    (result, Beliefs { records, at, exact, whole, starts })
 }
 
 /// Watches a run for a state that nobody believed possible.
@@ -61,6 +75,13 @@ pub struct Watcher<'a> {
     pub miss: Option<String>,
 }
 
+impl Beliefs {
+    /// False: there were more states than are kept, so that nobody can say whether one is missing.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+}
+
 impl<'a> Watcher<'a> {
     pub fn new(beliefs: &'a Beliefs) -> Watcher<'a> {
         Watcher { beliefs, hint: Hint::new(0), miss: None }
@@ -69,10 +90,10 @@ impl<'a> Watcher<'a> {
 
 impl Watch for Watcher<'_> {
     fn before(&mut self, view: &View<'_>) {
-        if self.miss.is_some() {
+        if self.miss.is_some() || !self.beliefs.whole {
             return;
         }
-        let records = self.beliefs.at.get(&view.pc).map_or(&[][..], Vec::as_slice);
+        let records = self.beliefs.at.get(view.pc).map_or(&[][..], Vec::as_slice);
         let first = records.partition_point(|&record| (record as usize) < self.hint.get());
         let (before, after) = records.split_at(first);
         for &number in after.iter().chain(before.iter().rev()) {
@@ -119,7 +140,8 @@ impl Beliefs {
             if index > 0 && frame.call != actual.called_at {
                 return Err("another call".into());
             }
-            let need = record.need.frames.get(index).copied().unwrap_or_default();
+            let need =
+                if self.exact { FrameNeed::ALL } else { record.need.frames.get(index).copied().unwrap_or_default() };
             for reg in (0..10).filter(|reg| need.regs & 1 << reg != 0) {
                 let Some(actual) = register(view, index, reg) else { continue };
                 let is_exact = need.exact & 1 << reg != 0;

@@ -17,6 +17,10 @@ pub struct FrameNeed {
     pub exact_cells: u128,
 }
 
+impl FrameNeed {
+    pub const ALL: FrameNeed = FrameNeed { regs: ALL_REGS, exact: ALL_REGS, cells: u128::MAX, exact_cells: u128::MAX };
+}
+
 /// What is needed of all frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Need {
@@ -105,8 +109,7 @@ const ARGUMENTS: u16 = 0x3e;
 impl Need {
     /// Everything, of so many frames.
     pub fn all(frames: usize) -> Need {
-        let frame = FrameNeed { regs: ALL_REGS, exact: ALL_REGS, cells: u128::MAX, exact_cells: u128::MAX };
-        Need { frames: vec![frame; frames] }
+        Need { frames: vec![FrameNeed::ALL; frames] }
     }
 
     /// Adds what another way needs. Frames that are not active here do not matter.

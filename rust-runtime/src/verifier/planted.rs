@@ -3,111 +3,61 @@
 //! Each is a fault that verifiers had or could have. Without the feature, [`on`] is a constant and the code is as if it were not
 //! there. With it, one fault at a time is on in a thread.
 
-/// A weakened check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Bug {
-    /// Known bits of a sum forget the carry.
-    TnumCarry,
-    /// The lower half's bounds survive and, or, xor (CVE-2021-3490).
-    HalfAfterBitwise,
-    /// The sign of a division's operands is ignored.
-    SignedDivision,
-    /// A quotient is never 0 because of a divisor 0.
-    DivisionByZero,
-    /// A remainder is always less than the divisor's maximum.
-    RemainderByZero,
-    /// A remainder of signed numbers is not negative.
-    SignedRemainder,
-    /// Bounds of a sum ignore overflow.
-    SumOverflow,
-    /// Bounds of a difference ignore overflow.
-    DifferenceOverflow,
-    /// Bounds of a product ignore overflow.
-    ProductOverflow,
-    /// Bounds of a shift to the left ignore what is shifted out.
-    ShiftOverflow,
-    /// An arithmetic shift is a logical one.
-    ArithmeticShift,
-    /// A 32-bit comparison refines all 64 bits.
-    CompareHalfAsWhole,
-    /// Less-or-equal is less (off by one).
-    LessOrEqual,
-    /// Signed comparisons are unsigned.
-    SignedCompare,
-    /// That some bit of a mask is set means that all are.
-    BitsSet,
-    /// A 32-bit result keeps its upper half (MOV32 without zero extension).
-    KeepUpperHalf,
-    /// Sign extension is zero extension.
-    SignExtension,
-    /// A byte swap keeps the bounds.
-    ByteSwapBounds,
-    /// Inequality removes one number too many from the end of a range.
-    Inequality,
-    /// Where ways meet in a widening, bounds that grew are kept.
-    Widening,
-    /// Ways are pruned though numbers that matter differ (CVE-2023-2163).
-    PruneImprecise,
-    /// Ways are pruned though the stack differs.
-    PruneStack,
-    /// A null check of one lookup counts for all.
-    NullCheckAll,
-    /// Caller-saved registers are believed after a call.
-    CallerSaved,
-    /// A pointer's offset does not change when a number is added.
-    StaleOffset,
-    /// An access may reach one byte too far.
-    OffByOne,
-    /// A store over a part of a spilled register leaves it believed.
-    PartialOverwrite,
-    /// A store at an unknown place leaves what lies there believed.
-    VariableStore,
-    /// A released record may still be used.
-    UseAfterRelease,
-    /// What an atomic operation gives back is what was put in.
-    AtomicResult,
-    /// A number that is linked to another keeps its link when it changes.
-    StaleLink,
-    /// What a helper costs is not counted.
-    HelperCost,
+macro_rules! bugs {
+    ($($says:literal $name:ident)+) => {
+        /// A weakened check.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Bug {
+            $(#[doc = $says] $name,)+
+        }
+
+        #[cfg(feature = "planted")]
+        impl Bug {
+            pub const ALL: [Bug; [$($says),+].len()] = [$(Bug::$name),+];
+
+            /// What is wrong with it in place.
+            pub fn says(self) -> &'static str {
+                match self {
+                    $(Bug::$name => $says,)+
+                }
+            }
+        }
+    };
 }
 
-#[cfg(feature = "planted")]
-impl Bug {
-    pub const ALL: [Bug; 32] = [
-        Bug::TnumCarry,
-        Bug::HalfAfterBitwise,
-        Bug::SignedDivision,
-        Bug::DivisionByZero,
-        Bug::RemainderByZero,
-        Bug::SignedRemainder,
-        Bug::SumOverflow,
-        Bug::DifferenceOverflow,
-        Bug::ProductOverflow,
-        Bug::ShiftOverflow,
-        Bug::ArithmeticShift,
-        Bug::CompareHalfAsWhole,
-        Bug::LessOrEqual,
-        Bug::SignedCompare,
-        Bug::BitsSet,
-        Bug::KeepUpperHalf,
-        Bug::SignExtension,
-        Bug::ByteSwapBounds,
-        Bug::Inequality,
-        Bug::Widening,
-        Bug::PruneImprecise,
-        Bug::PruneStack,
-        Bug::NullCheckAll,
-        Bug::CallerSaved,
-        Bug::StaleOffset,
-        Bug::OffByOne,
-        Bug::PartialOverwrite,
-        Bug::VariableStore,
-        Bug::UseAfterRelease,
-        Bug::AtomicResult,
-        Bug::StaleLink,
-        Bug::HelperCost,
-    ];
+bugs! {
+    "Known bits of a sum forget the carry." TnumCarry
+    "The lower half's bounds survive and, or, xor (CVE-2021-3490)." HalfAfterBitwise
+    "The sign of a division's operands is ignored." SignedDivision
+    "A quotient is never 0 because of a divisor 0." DivisionByZero
+    "A remainder is always less than the divisor's maximum." RemainderByZero
+    "A remainder of signed numbers is not negative." SignedRemainder
+    "Bounds of a sum ignore overflow." SumOverflow
+    "Bounds of a difference ignore overflow." DifferenceOverflow
+    "Bounds of a product ignore overflow." ProductOverflow
+    "Bounds of a shift to the left ignore what is shifted out." ShiftOverflow
+    "An arithmetic shift is a logical one." ArithmeticShift
+    "A 32-bit comparison refines all 64 bits." CompareHalfAsWhole
+    "Less-or-equal is less (off by one)." LessOrEqual
+    "Signed comparisons are unsigned." SignedCompare
+    "That some bit of a mask is set means that all are." BitsSet
+    "A 32-bit result keeps its upper half (MOV32 without zero extension)." KeepUpperHalf
+    "Sign extension is zero extension." SignExtension
+    "A byte swap keeps the bounds." ByteSwapBounds
+    "Inequality removes one number too many from the end of a range." Inequality
+    "Where ways meet in a widening, bounds that grew are kept." Widening
+    "Ways are pruned though numbers that matter differ (CVE-2023-2163)." PruneImprecise
+    "Ways are pruned though the stack differs." PruneStack
+    "A null check of one lookup counts for all." NullCheckAll
+    "Caller-saved registers are believed after a call." CallerSaved
+    "A pointer's offset does not change when a number is added." StaleOffset
+    "An access may reach one byte too far." OffByOne
+    "A store over a part of a spilled register leaves it believed." PartialOverwrite
+    "A store at an unknown place leaves what lies there believed." VariableStore
+    "A released record may still be used." UseAfterRelease
+    "What an atomic operation gives back is what was put in." AtomicResult
+    "A number that is linked to another keeps its link when it changes." StaleLink
+    "What a helper costs is not counted." HelperCost
 }
 
 #[cfg(not(feature = "planted"))]
@@ -116,7 +66,7 @@ pub const fn on(_: Bug) -> bool {
 }
 
 #[cfg(feature = "planted")]
-mod planted {
+mod current {
     use super::Bug;
     use std::cell::Cell;
 
@@ -126,14 +76,22 @@ mod planted {
         CURRENT.get() == Some(bug)
     }
 
+    /// Takes the fault away, after a panic too.
+    struct Planted;
+
+    impl Drop for Planted {
+        fn drop(&mut self) {
+            CURRENT.set(None);
+        }
+    }
+
     /// Runs with a fault in place, in this thread.
     pub fn with<T>(bug: Bug, run: impl FnOnce() -> T) -> T {
         CURRENT.set(Some(bug));
-        let result = run();
-        CURRENT.set(None);
-        result
+        let _planted = Planted;
+        run()
     }
 }
 
 #[cfg(feature = "planted")]
-pub use planted::{on, with};
+pub use current::{on, with};

@@ -7,6 +7,8 @@ use crate::{isa::Op, object::ProgramText};
 
 /// Bytes of log that are kept.
 const MAX_LOG: usize = 16 << 20;
+/// States that are kept, some KB each.
+const MAX_RECORDS: usize = 100_000;
 
 /// The state before a visit of an instruction.
 #[derive(Debug)]
@@ -23,22 +25,30 @@ pub struct Record {
 pub struct Recorder {
     pub records: Option<Vec<Record>>,
     pub log: Option<String>,
+    /// There were more states than are kept.
+    pub is_cut: bool,
 }
 
 impl Recorder {
     pub fn logging() -> Recorder {
-        Recorder { log: Some(String::new()), records: None }
+        Recorder { log: Some(String::new()), ..Recorder::default() }
     }
 
     #[cfg(any(test, feature = "testing"))]
     pub fn recording() -> Recorder {
-        Recorder { log: None, records: Some(Vec::new()) }
+        Recorder { records: Some(Vec::new()), ..Recorder::default() }
     }
 
     /// The number of the visit; 0: not recorded.
     pub fn visit(&mut self, pc: usize, state: &State) -> u32 {
         let Some(records) = &mut self.records else { return 0 };
-        records.push(Record { pc, state: State { loops: Vec::new(), ..state.clone() }, need: Need::default() });
+        if records.len() == MAX_RECORDS {
+            self.is_cut = true;
+            return 0;
+        }
+        let (frames, handles, counters) = (state.frames.clone(), state.handles.clone(), state.counters.clone());
+        let state = State { frames, handles, counters, loops: Vec::new() };
+        records.push(Record { pc, state, need: Need::default() });
         records.len() as u32
     }
 

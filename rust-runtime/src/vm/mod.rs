@@ -24,8 +24,9 @@ pub use memory::{Memory, Noise, Origin, Place, RegionId, Value};
 
 use std::ops::Range;
 
+#[cfg(test)]
+use crate::helpers::Env;
 use crate::{
-    helpers::Env,
     isa::{Insn, Op},
     object::{self, MapDef},
     verifier::Verified,
@@ -129,6 +130,7 @@ pub struct Buffer {
 }
 
 /// Runs a verified program on a context and the real global variables, which it may change.
+#[cfg(test)]
 pub fn run(verified: &Verified, memory: &object::Memory, env: &Env, context: &[u8]) -> Result<Outcome, Fault> {
     let code = Code::of(verified);
     let mut quiet = Quiet;

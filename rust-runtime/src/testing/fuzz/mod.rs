@@ -15,11 +15,12 @@ mod raw;
 mod reduce;
 mod search;
 
-pub use generate::{Features, generate, object};
+pub use generate::{Features, Helpers, generate, object};
 pub use mutate::mutate;
 pub use random::Random;
 pub use raw::{object_bytes, program_bytes};
-pub use search::{Checked, Failure, Plan, Tally, check, search};
+pub use reduce::text;
+pub use search::{Checked, Effort, Failure, Plan, Search, Seen, Tally, bytes, check, search};
 
 #[cfg(test)]
 mod tests {
@@ -30,7 +31,8 @@ mod tests {
     #[test]
     fn accepted_programs_do_what_was_believed() {
         let until = Some(Instant::now() + Duration::from_secs(20));
-        let plan = Plan { seed: 7, programs: 3000, inputs: 4, until, failures: 3, reduced: true };
+        let effort = Effort { inputs: 4, pairs: 8 };
+        let plan = Plan { seed: 7, programs: 3000, effort, until, failures: 3, reduced: true };
         let tally = search(plan);
         assert!(tally.failures.is_empty(), "{}", tally.failures.join("\n\n"));
         assert!(tally.accepted * 4 > tally.programs, "{} of {}: {:?}", tally.accepted, tally.programs, tally.refused);

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{generate::object, search::check};
+use super::{
+    generate::object,
+    search::{Effort, check},
+};
 use crate::{
     hook::Hook,
     isa::{Insn, SLOT},
@@ -29,22 +32,24 @@ pub fn program_bytes(bytes: &[u8]) {
     let insns: Vec<Insn> = bytes.as_chunks::<SLOT>().0.iter().map(|slot| Insn::from_bytes(*slot)).collect();
     let object = object(insns, &[0]);
     let _ = verifier::verify(&object, 0, Hook::Unpin);
-    if let Some(failure) = check(&object, 1, 2).failure {
-        panic!("{failure:?}");
+    for seed in [0, 1] {
+        if let Some(failure) = check(&object, seed, Effort { inputs: 2, pairs: 2 }).failure {
+            panic!("{failure:?}");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::fuzz::{Features, Random, generate};
+    use crate::testing::fuzz::{Features, Helpers, Random, generate};
 
     /// Programs whose bytes are damaged, and bytes that were never a program.
     #[test]
     fn any_bytes_end_in_an_answer() {
         let mut random = Random::new(3);
         for round in 0..2000u64 {
-            let program = generate(round, Features { helpers: true, mistakes: 8 });
+            let program = generate(round, Features { helpers: Helpers::All, mistakes: 8 });
             let mut bytes: Vec<u8> = program.programs[0].insns.iter().flat_map(|insn| insn.to_bytes()).collect();
             for _ in 0..1 + random.below(4) {
                 let at = random.below(bytes.len());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     generate::object,
-    search::{Failure, check},
+    search::{Effort, Failure, check},
 };
 use crate::{
     isa::{Insn, Op},
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Leaves out whatever is not needed for a failure of the same kind; gives the program and its failure.
-pub fn reduce(failing: &Arc<Object>, seed: u64, inputs: usize, failure: Failure) -> (Arc<Object>, Failure) {
+pub fn reduce(failing: &Arc<Object>, seed: u64, effort: Effort, failure: Failure) -> (Arc<Object>, Failure) {
     let (mut best, mut failure) = (failing.clone(), failure);
     loop {
         let before = best.programs[0].insns.clone();
@@ -25,7 +25,7 @@ pub fn reduce(failing: &Arc<Object>, seed: u64, inputs: usize, failure: Failure)
                 insns[pc..pc + slots].fill(left_out);
                 let starts: Vec<usize> = best.programs[0].functions.iter().map(|function| function.start).collect();
                 let candidate = object(insns, &starts);
-                if let Some(found) = check(&candidate, seed, inputs).failure.filter(|found| found.is_like(&failure)) {
+                if let Some(found) = check(&candidate, seed, effort).failure.filter(|found| found.is_like(&failure)) {
                     (best, failure) = (candidate, found);
                 }
             }

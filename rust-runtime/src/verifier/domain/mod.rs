@@ -117,11 +117,7 @@ impl<const W: u32, const H: u32> Number<W, H> {
     /// `self op other`; a 32-bit result is zero-extended. x / 0 = 0, x % 0 = x, the smallest number / -1 is itself.
     pub fn alu(&self, op: Alu, other: &Self, width: Width) -> Self {
         if width == Width::W32 {
-            let half = self.half.alu(op, other.half, H);
-            if on(Bug::KeepUpperHalf) && op == Alu::Mov {
-                return *other;
-            }
-            return Self::zero_extended(half);
+            return Self::zero_extended(self.half.alu(op, other.half, H));
         }
         let wide = self.wide.alu(op, other.wide, W);
         // The lower half of these depends on the lower halves alone.
@@ -164,7 +160,7 @@ impl<const W: u32, const H: u32> Number<W, H> {
 
     /// The lower half; zeros above.
     pub fn zero_extend32(&self) -> Self {
-        Self::zero_extended(self.half)
+        if on(Bug::KeepUpperHalf) { *self } else { Self::zero_extended(self.half) }
     }
 
     /// What a narrow load or store keeps: the lower bytes; zeros above.

@@ -2,23 +2,40 @@
 //!
 //! What a generated program does is decided by a seed. A small share of steps is wrong on purpose - an offset by one too many, a
 //! null check left out - so that the verifier's edges are met from both sides.
+//!
+//! ```text
+//! edges   numbers that are compared at their bounds     loops   calls   functions and helpers
+//! ```
+
+mod calls;
+mod edges;
+mod loops;
 
 use std::sync::Arc;
 
-use super::random::Random;
+use super::Random;
 use crate::{
     hook::Hook,
-    isa::{CALL, CALL_LOCAL, Insn, LDDW, LDDW_FUNCTION, LDDW_MAP, LDDW_MEMORY},
+    isa::{Insn, LDDW, LDDW_MEMORY},
     object::{Function, MapDef, MapKind, Object, ProgramText, Region},
 };
 
 /// Which parts of the language a program may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Features {
-    /// Maps, records, callbacks and helpers whose results differ from run to run.
-    pub helpers: bool,
+    pub helpers: Helpers,
     /// One step in so many is wrong on purpose; 0: none.
     pub mistakes: usize,
+}
+
+/// Which helpers a program may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Helpers {
+    None,
+    /// Functions of numbers, and `bpf_loop`: runs give the same each time.
+    Pure,
+    /// Maps and records too, and what differs from run to run.
+    All,
 }
 
 /// What a register holds, as the generator believes.
@@ -59,6 +76,9 @@ impl State {
 /// Fields of eight and of four bytes of the load hook's context.
 const WIDE_FIELDS: [i16; 8] = [0, 8, 16, 32, 40, 48, 56, 64];
 const NARROW_FIELDS: [i16; 4] = [72, 76, 80, 84];
+/// A jump whose distance is in `imm`.
+const GOTOL: u8 = 0x06;
+const EXIT: u8 = 0x95;
 const VARIABLES: i32 = 64;
 const VALUE: i32 = 48;
 
@@ -70,10 +90,17 @@ const SIZES: [(u8, i32); 4] = [(0x10, 1), (0x08, 2), (0x00, 4), (0x18, 8)];
 /// A function that is still to be made.
 #[derive(Clone, Copy)]
 struct Wanted {
-    args: [Kind; 2],
+    args: [Kind; 4],
     is_callback: bool,
     /// Active functions above it.
     level: usize,
+}
+
+/// The first arguments; no more are set.
+fn only<const N: usize>(first: [Kind; N]) -> [Kind; 4] {
+    let mut args = [Kind::Unset; 4];
+    args[..N].copy_from_slice(&first);
+    args
 }
 
 struct Generator {
@@ -95,7 +122,7 @@ struct Generator {
 
 /// Makes a program for the load hook.
 pub fn generate(seed: u64, features: Features) -> Arc<Object> {
-    let first = Wanted { args: [Kind::Context, Kind::Unset], is_callback: false, level: 0 };
+    let first = Wanted { args: only([Kind::Context]), is_callback: false, level: 0 };
     let mut generator = Generator {
         random: Random::new(seed),
         features,
@@ -126,24 +153,33 @@ pub fn object(insns: Vec<Insn>, starts: &[usize]) -> Arc<Object> {
     let functions = named.map(|(index, (&start, end))| Function { name: format!("f{index}"), start, end }).collect();
     let region = |name: &str, writable, bytes| Region { name: name.into(), writable, size: VARIABLES as u64, bytes };
     let regions = vec![region(".bss", true, Vec::new()), region(".rodata", false, (0..VARIABLES as u8).collect())];
-    let maps = vec![
-        MapDef::new(MapKind::Array, 4, VALUE as u32, 16),
-        MapDef::new(MapKind::Hash, 8, VALUE as u32, 16),
-        MapDef::new(MapKind::Ringbuf, 0, 0, 4096),
-    ];
     let program = ProgramText::from_insns(Hook::Load, insns, functions);
-    Arc::new(Object::from_parts(program, regions, maps))
+    Arc::new(Object::from_parts(program, regions, MapKind::ALL.map(map).to_vec()))
 }
 
-/// Places of the maps in the object: after one for each section.
-const ARRAY: i32 = 2;
-const HASH: i32 = 3;
-const RINGBUF: i32 = 4;
+/// The map of a kind.
+fn map(kind: MapKind) -> MapDef {
+    let (key, value) = match kind {
+        MapKind::Ringbuf => return MapDef::new(kind, 0, 0, 4096),
+        MapKind::ProgArray => (4, 4),
+        MapKind::ArrayOfMaps | MapKind::HashOfMaps => (4, 4),
+        MapKind::Queue | MapKind::Stack | MapKind::BloomFilter | MapKind::BlockStorage => (0, VALUE as u32),
+        MapKind::Array | MapKind::PercpuArray => (4, VALUE as u32),
+        MapKind::Hash | MapKind::PercpuHash | MapKind::LruHash => (8, VALUE as u32),
+    };
+    let inner = kind.is_of_maps().then(|| Box::new(map(MapKind::Array)));
+    MapDef { inner, ..MapDef::new(kind, key, value, 16) }
+}
+
+/// The map's place in the object: after one for each section.
+fn place(kind: MapKind) -> i32 {
+    2 + MapKind::ALL.iter().position(|&other| other == kind).unwrap_or(0) as i32
+}
 
 impl Generator {
     fn function(&mut self, wanted: Wanted) {
         (self.state, self.current) = (EMPTY, wanted);
-        (self.state.regs[1], self.state.regs[2]) = (wanted.args[0], wanted.args[1]);
+        self.state.regs[1..5].copy_from_slice(&wanted.args);
         if wanted.args[0] == Kind::Context {
             self.copy(CONTEXT, 1);
         }
@@ -151,24 +187,48 @@ impl Generator {
             let dst = 2 + self.random.below(4) as u8;
             self.number(dst);
         }
-        let steps = 2 + self.random.below(if wanted.level == 0 { 14 } else { 6 });
+        let steps = 2 + self.random.below(if wanted.level == 0 { 16 } else { 6 });
         self.steps(steps);
         self.finish();
     }
 
     /// What a function returns, and where its early ends meet.
     fn finish(&mut self) {
-        let number = (0..REGISTERS as u8).find(|&reg| self.kind(reg) == Kind::Number);
         let early = std::mem::take(&mut self.outs);
-        match number {
-            Some(reg) if early.is_empty() && !self.current.is_callback => self.push(0xbf, 0, reg, 0, 0),
-            _ => {
-                early.into_iter().for_each(|at| self.land(at));
-                let result = if self.current.is_callback { self.random.below(2) as i32 } else { 0 };
-                self.push(0xb7, 0, 0, 0, result);
-            }
+        let mut is_open = true;
+        if !self.current.is_callback && self.fold() {
+            self.push(EXIT, 0, 0, 0, 0);
+            is_open = !early.is_empty();
         }
-        self.push(0x95, 0, 0, 0, 0);
+        early.into_iter().for_each(|at| self.land(at));
+        if is_open {
+            let result = if self.current.is_callback { self.random.below(2) as i32 } else { 0 };
+            self.push(0xb7, 0, 0, 0, result);
+            self.push(EXIT, 0, 0, 0, 0);
+        }
+    }
+
+    /// Makes r0 a number; mostly out of all that registers and stack hold, so that nothing goes unnoticed. False: there is none.
+    fn fold(&mut self) -> bool {
+        let Some(first) = (0..REGISTERS as u8).find(|&reg| self.kind(reg) == Kind::Number) else { return false };
+        if first != 0 {
+            self.copy(0, first);
+        }
+        if self.random.once_in(4) {
+            return true;
+        }
+        let rest: Vec<u8> = (first + 1..REGISTERS as u8).filter(|&reg| self.kind(reg) == Kind::Number).collect();
+        rest.into_iter().for_each(|reg| self.fold_in(reg));
+        for slot in (0..SLOTS).filter(|&slot| self.state.slots[slot] == Kind::Number).collect::<Vec<_>>() {
+            self.push(0x79, 1, 10, Self::slot_offset(slot), 0);
+            self.fold_in(1);
+        }
+        true
+    }
+
+    fn fold_in(&mut self, reg: u8) {
+        self.push(0x27, 0, 0, 0, 31);
+        self.push(0x0f, 0, reg, 0, 0);
     }
 
     fn steps(&mut self, count: usize) {
@@ -178,7 +238,12 @@ impl Generator {
     }
 
     fn step(&mut self) {
-        match self.random.below(if self.features.helpers { 26 } else { 20 }) {
+        let kinds = match self.features.helpers {
+            Helpers::None => 26,
+            Helpers::Pure => 28,
+            Helpers::All => 36,
+        };
+        match self.random.below(kinds) {
             0..=4 => self.arithmetic(),
             5 => self.load_field(),
             6 | 7 => self.spill(),
@@ -192,11 +257,16 @@ impl Generator {
             17 => self.narrow_stack(),
             18 => self.atomic(),
             19 => self.copies(),
-            20 | 21 => self.lookup(),
-            22 => self.plain_helper(),
-            23 => self.record(),
-            24 => self.update(),
-            _ => self.callback(),
+            20..=22 => self.compared(),
+            23 => self.linked(),
+            24 => self.sweep(),
+            25 => self.count_on_stack(),
+            26 => self.pure_helper(),
+            27 => self.callback(),
+            28..=30 => self.lookup(),
+            31 => self.two_lookups(),
+            32 => self.record(),
+            _ => self.any_helper(),
         }
     }
 
@@ -334,24 +404,6 @@ impl Generator {
         }
     }
 
-    /// Bounds a number to less than a limit: by a mask, a remainder, a shift or a comparison.
-    fn bound_to(&mut self, reg: u8, limit: i32) {
-        let mask = if limit <= 1 { 0 } else { (1 << (31 - (limit as u32).leading_zeros())) - 1 };
-        let more = i32::from(self.is_mistake());
-        let class = if self.random.once_in(4) { 4 } else { 7 };
-        match self.random.below(6) {
-            0 | 1 => self.push(0x50 | class, reg, 0, 0, mask + more * (mask + 1)),
-            2 => self.push(0x90 | class, reg, 0, 0, limit.max(1) + more),
-            3 if mask > 0 => self.push(0x77, reg, 0, 0, (mask as u32).leading_zeros() as i32 + 32 - more),
-            // Signed: below zero, and above the limit.
-            4 => {
-                self.out_if(0xc5, reg, 0);
-                self.out_if(0x65, reg, limit - 1 + more);
-            }
-            _ => self.out_if(0x25, reg, limit - 1 + more),
-        }
-    }
-
     /// A branch to the function's end.
     fn out_if(&mut self, code: u8, dst: u8, imm: i32) {
         self.outs.push(self.insns.len());
@@ -360,12 +412,9 @@ impl Generator {
 
     /// Makes a branch go to here.
     fn land(&mut self, at: usize) {
-        self.insns[at].off = (self.insns.len() - at - 1) as i16;
-    }
-
-    fn bound(&mut self) {
-        let (reg, limit) = (self.own_number(), 1 << self.random.below(7));
-        self.bound_to(reg, limit);
+        let distance = self.insns.len() - at - 1;
+        let branch = &mut self.insns[at];
+        if branch.code == GOTOL { branch.imm = distance as i32 } else { branch.off = distance as i16 }
     }
 
     /// A slot of stack by its number from the top.
@@ -506,8 +555,16 @@ impl Generator {
         if op == 0xf1 && self.kind(0) != Kind::Number {
             return;
         }
-        self.fill_slot(slot);
         let size = self.random.pick(&[0x00, 0x18]);
+        if self.random.once_in(3) {
+            let base = self.other(src);
+            if base != 0 {
+                self.address(base, 0, 8 * slot as i32);
+                self.push(0xc3 | size, base, src, 0, op);
+            }
+            return;
+        }
+        self.fill_slot(slot);
         self.push(0xc3 | size, 10, src, Self::slot_offset(slot), op);
     }
 
@@ -531,7 +588,8 @@ impl Generator {
         self.steps(steps);
         if self.random.once_in(2) {
             let over = self.insns.len();
-            self.push(0x05, 0, 0, 0, 0);
+            let code = if self.random.once_in(4) { GOTOL } else { 0x05 };
+            self.push(code, 0, 0, 0, 0);
             self.land(at);
             let then = std::mem::replace(&mut self.state, before);
             let steps = 1 + self.random.below(3);
@@ -545,156 +603,13 @@ impl Generator {
         self.depth -= 1;
     }
 
-    /// A loop that counts in a register of its own.
-    fn repeat(&mut self) {
-        let counter = 7 + self.counters.len() as u8;
-        if self.counters.len() == 2 || self.depth == 3 {
-            return;
+    /// A register that may be overwritten, and is not this one.
+    fn other(&mut self, than: u8) -> u8 {
+        loop {
+            let reg = self.free();
+            if reg != than {
+                return reg;
+            }
         }
-        let most = if self.random.once_in(8) { 300 } else { 8 };
-        let rounds = 1 + self.random.below(most) as i32;
-        let step = 1 + self.random.below(3) as i32;
-        self.push(0xb7, counter, 0, 0, 0);
-        self.set(counter, Kind::Number);
-        self.counters.push(counter);
-        self.depth += 1;
-        let (head, before) = (self.insns.len(), self.state);
-        let steps = 1 + self.random.below(3);
-        self.steps(steps);
-        self.push(0x07, counter, 0, 0, step);
-        let code = self.random.pick(&[0x55, 0xc5, 0xa6, 0xa5]);
-        let back = head as i32 - self.insns.len() as i32 - 1;
-        self.push(code, counter, 0, back as i16, rounds * step);
-        self.depth -= 1;
-        self.counters.pop();
-        self.state.join(&before);
-        self.set(counter, Kind::Number);
-    }
-
-    fn clobber(&mut self) {
-        self.state.regs[..6].fill(Kind::Unset);
-    }
-
-    fn may_call(&self) -> bool {
-        self.current.level < 3 && self.functions.len() < 5
-    }
-
-    /// A function that is made later, and the number of it.
-    fn want(&mut self, args: [Kind; 2], is_callback: bool) -> usize {
-        self.functions.push(Wanted { args, is_callback, level: self.current.level + 1 });
-        self.functions.len() - 1
-    }
-
-    /// A call of a function, with the context or a number, and a number.
-    fn call(&mut self) {
-        let first = self.find(|kind| matches!(kind, Kind::Context | Kind::Number));
-        let (Some(first), true) = (first, self.may_call()) else { return };
-        self.copy(1, first);
-        if self.kind(2) != Kind::Number {
-            self.number(2);
-        }
-        let function = self.want([self.kind(1), Kind::Number], false);
-        let at = self.insns.len();
-        self.calls.push((at, at + 1, function));
-        self.push(CALL, 0, CALL_LOCAL, 0, 0);
-        self.clobber();
-        self.set(0, Kind::Number);
-    }
-
-    fn helper(&mut self, id: i32) {
-        self.push(CALL, 0, 0, 0, id);
-        self.clobber();
-    }
-
-    fn plain_helper(&mut self) {
-        let id = self.random.pick(&[5, 7, 8, 0x10001]);
-        self.helper(id);
-        self.set(0, Kind::Number);
-    }
-
-    fn map(&mut self, dst: u8, map: i32) {
-        self.push(LDDW, dst, LDDW_MAP, 0, map);
-        self.push(0, 0, 0, 0, 0);
-    }
-
-    /// A pointer to the stack's top slots.
-    fn stack_pointer(&mut self, dst: u8, slots: usize) {
-        (0..slots).for_each(|slot| self.fill_slot(slot));
-        self.push(0xbf, dst, 10, 0, 0);
-        self.push(0x07, dst, 0, 0, -8 * slots as i32);
-    }
-
-    /// Looks up a key and checks the result, mostly.
-    fn lookup(&mut self) {
-        let map = self.random.pick(&[ARRAY, HASH]);
-        self.map(1, map);
-        self.stack_pointer(2, 1);
-        self.helper(1);
-        self.set(0, Kind::MaybeValue(VALUE));
-        let keep = self.random.pick(&[0, 8, 9]);
-        if keep != 0 && self.is_free(keep) {
-            self.copy(keep, 0);
-        }
-        if !self.is_mistake() {
-            self.out_if(0x15, 0, 0);
-            let found = |kind: &mut Kind| {
-                if let Kind::MaybeValue(size) = *kind {
-                    *kind = Kind::Value(size);
-                }
-            };
-            self.state.regs.iter_mut().for_each(found);
-        }
-        let (size, bytes) = self.random.pick(&SIZES);
-        let last = VALUE - bytes + i32::from(self.is_mistake());
-        let off = self.random.below(last as usize + 1) as i16;
-        self.touch(0, size, off, true);
-    }
-
-    fn update(&mut self) {
-        self.map(1, HASH);
-        self.stack_pointer(3, VALUE as usize / 8);
-        self.push(0xbf, 2, 3, 0, 0);
-        self.push(0xb7, 4, 0, 0, 0);
-        self.helper(2);
-        self.set(0, Kind::Number);
-    }
-
-    /// A record that is reserved, filled and given back.
-    fn record(&mut self) {
-        let size = 8 * (1 + self.random.below(4) as i32);
-        self.map(1, RINGBUF);
-        self.push(0xb7, 2, 0, 0, size);
-        self.push(0xb7, 3, 0, 0, 0);
-        self.helper(131);
-        let at = self.insns.len();
-        self.push(0x15, 0, 0, 0, 0);
-        let off = 8 * self.random.below((size / 8) as usize) as i16;
-        self.push(0x7a, 0, 0, off, 5);
-        self.push(0xbf, 1, 0, 0, 0);
-        self.push(0xb7, 2, 0, 0, 0);
-        let id = self.random.pick(&[132, 133]);
-        if !self.is_mistake() {
-            self.helper(id);
-        }
-        self.land(at);
-        self.clobber();
-    }
-
-    /// `bpf_loop` over a function.
-    fn callback(&mut self) {
-        if !self.may_call() || self.depth > 1 {
-            return;
-        }
-        let rounds = self.random.below(10) as i32;
-        self.stack_pointer(3, 2);
-        self.push(0xb7, 1, 0, 0, rounds);
-        let function = self.want([Kind::Number, Kind::Stack], true);
-        let at = self.insns.len();
-        self.calls.push((at, at + 1, function));
-        self.push(LDDW, 2, LDDW_FUNCTION, 0, 0);
-        self.push(0, 0, 0, 0, 0);
-        self.push(0xb7, 4, 0, 0, 0);
-        self.helper(181);
-        self.set(0, Kind::Number);
     }
 }
