@@ -52,6 +52,10 @@ struct alignas(64) ThreadState {
 	bool in_worker_loop = false;
 	bool skip_first_wait = false;
 	bool takes_partial = false;
+	//! It hands lines that programs wrote to the log
+	bool writing_lines = false;
+	//! For blocks that it loads and that have none: of the scan that it works for
+	duckbpf_hint scan_hint = DUCKBPF_HINT_NONE;
 	uint32_t prefetching = 0;
 	uint32_t task_depth = 0;
 	uint32_t tick = 0;
@@ -195,8 +199,8 @@ private:
 	const duckbpf_program *const program;
 };
 
-//! The load hook has lost its program and no thread is inside the old one: its hints are void (memory.cpp)
-void DropHints();
+//! No thread is inside an old program: hints are void without load and scan_begin, files without evict (blocks.cpp)
+void ForgetWhatNobodyAsks();
 //! One of enum duckbpf_state, for helpers (state.cpp)
 __u64 EngineState(__u32 what, __u64 argument);
 //! The oldest line that programs wrote, see duckbpf_runtime (shim.cpp)

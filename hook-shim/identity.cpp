@@ -21,6 +21,17 @@ namespace duckbpf {
 
 namespace {
 
+//! The thread's entries in the log are lines that programs wrote
+class WritingLines {
+public:
+	WritingLines() {
+		Thread().writing_lines = true;
+	}
+	~WritingLines() {
+		Thread().writing_lines = false;
+	}
+};
+
 //! Hands lines that programs wrote on to the log of the query that ends now, if it takes them
 void WriteProgramLog(duckdb::ClientContext &context) {
 	static constexpr int MAX_LINES = 1000;
@@ -30,6 +41,7 @@ void WriteProgramLog(duckdb::ClientContext &context) {
 			return;
 		}
 		char line[256];
+		const WritingLines writing_lines;
 		for (int lines = 0; lines < MAX_LINES; lines++) {
 			const auto size = ReadProgramLog(line, sizeof(line));
 			if (size == 0) {
@@ -128,6 +140,10 @@ void EndQuery(duckdb::ClientContext &context) {
 
 idx_t ActiveQueries() {
 	return active_queries.load(std::memory_order_relaxed);
+}
+
+uint64_t DatabaseNumber(const duckdb::DatabaseInstance &db) {
+	return databases.Of(&db);
 }
 
 void RegisterDatabase(duckdb::DatabaseInstance &db) {

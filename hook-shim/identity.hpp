@@ -7,6 +7,7 @@
 
 namespace duckdb {
 class ClientContext;
+class DatabaseInstance;
 }
 
 namespace duckbpf {
@@ -20,6 +21,8 @@ struct QueryEntry {
 
 //! The entry of a query that runs, or null. Valid while the query runs.
 QueryEntry *FindQuery(duckdb::ClientContext &context);
+//! The number of a database in this process
+uint64_t DatabaseNumber(const duckdb::DatabaseInstance &db);
 //! The query ends: its bloom filters are gone (hash.cpp)
 void UnbindFilters(duckdb::ClientContext &context);
 

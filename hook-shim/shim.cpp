@@ -175,9 +175,7 @@ void Synchronize() {
 			sched_yield();
 		}
 	}
-	if (!Attached(DUCKBPF_HOOK_LOAD)) {
-		DropHints();
-	}
+	ForgetWhatNobodyAsks();
 }
 
 void ReadCounters(duckbpf_hook_counters *out) {

@@ -159,7 +159,7 @@ fn check_state(units: &[PathBuf], allowed: &BTreeSet<String>) -> Result<()> {
     for path in units {
         let bytes = read(path)?;
         let file = object::File::parse(&*bytes).with_context(|| format!("reading {}", path.display()))?;
-        if file.section_by_name(".init_array").is_some() {
+        if file.section_by_name(".init_array").is_some() && !initialises_streams_only(&file) {
             bail!("{} initialises variables when it is loaded; make the patch do so at the first use", path.display());
         }
         for symbol in file.symbols().filter(|symbol| symbol.is_local() && !symbol.is_undefined()) {
@@ -178,6 +178,19 @@ fn check_state(units: &[PathBuf], allowed: &BTreeSet<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether what runs at load is that of <iostream> alone: a count of its users, which is the same library's for all of them.
+fn initialises_streams_only(file: &object::File) -> bool {
+    const STREAMS: [&str; 4] = ["_ZNSt8ios_base4InitC1Ev", "_ZNSt8ios_base4InitD1Ev", "__dso_handle", "__cxa_atexit"];
+    let Some(startup) = file.section_by_name(".text.startup") else { return false };
+    startup.relocations().all(|(_, relocation)| {
+        let object::RelocationTarget::Symbol(index) = relocation.target() else { return false };
+        let symbol = file.symbol_by_index(index).ok();
+        symbol.is_some_and(|symbol| {
+            symbol.kind() == SymbolKind::Section || symbol.name().is_ok_and(|name| STREAMS.contains(&name))
+        })
+    })
 }
 
 /// An empty library whose name is the placeholder.

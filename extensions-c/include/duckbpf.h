@@ -16,9 +16,8 @@
  * The hooks, what each context holds and what may be decided: duckbpf/hooks.h.
  *
  * Sections
- *   SEC("duckdb/<hook>")   a program for that hook: hash, schedule_task, execute_forever, load, update_used_memory,
- *                          allocate_new_block, unpin. One object may hold one program each for several hooks; they share
- *                          its global variables and are attached together or not at all.
+ *   SEC("duckdb/<hook>")   a program for that hook. One object may hold one program each for several hooks; they share its
+ *                          global variables and are attached together or not at all.
  *   SEC("?duckdb/<hook>")  the same, but checked only, not attached.
  *
  * Global variables are shared by all programs of the object and by all threads: change them with __sync_fetch_and_add() and

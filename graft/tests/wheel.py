@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "e2e"))
 import sandbox  # noqa: E402
 
 SCENARIO, PROBE, IMAGE = sys.argv[1:]
+# Those that every query reaches. The probe counts all, these first.
 HOOKS = ["hash", "schedule_task", "execute_forever", "load", "update_used_memory", "allocate_new_block", "unpin"]
 
 QUERIES = [
@@ -155,7 +156,7 @@ def reached():
     assert with_file.execute("SELECT sum(i) FROM f.t").fetchall() == con.execute("SELECT sum(i) FROM t").fetchall()
     assert results(con) == before
     later = probe("calls")
-    missed = [hook for hook, old, new in zip(HOOKS, calls, later, strict=True) if new <= old]
+    missed = [hook for hook, old, new in zip(HOOKS, calls, later, strict=False) if new <= old]
     assert not missed, (missed, later)
 
 

@@ -75,7 +75,7 @@ def test_points_count_what_a_query_does(con, hooks):
     before = {point.hook: point.calls for point in hooks.points()}
     con.execute("SELECT i, count(*) FROM range(100000) t(i) GROUP BY i").fetchall()
     after = {point.hook: point for point in hooks.points()}
-    assert len(after) == 7
+    assert {"hash", "unpin", "evict", "checkpoint"} <= after.keys()
     assert after["allocate_new_block"].calls > before["allocate_new_block"]
     assert after["allocate_new_block"].program == "default_allocate_new_block"
     assert {point.carrier for point in after.values()} == {"graft"}

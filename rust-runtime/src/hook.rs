@@ -17,6 +17,14 @@ pub enum Hook {
     UpdateUsedMemory = abi::DUCKBPF_HOOK_UPDATE_USED_MEMORY,
     AllocateNewBlock = abi::DUCKBPF_HOOK_ALLOCATE_NEW_BLOCK,
     Unpin = abi::DUCKBPF_HOOK_UNPIN,
+    Evict = abi::DUCKBPF_HOOK_EVICT,
+    QueueInsert = abi::DUCKBPF_HOOK_QUEUE_INSERT,
+    Checkpoint = abi::DUCKBPF_HOOK_CHECKPOINT,
+    Prefetch = abi::DUCKBPF_HOOK_PREFETCH,
+    FileRead = abi::DUCKBPF_HOOK_FILE_READ,
+    Log = abi::DUCKBPF_HOOK_LOG,
+    Compression = abi::DUCKBPF_HOOK_COMPRESSION,
+    ScanBegin = abi::DUCKBPF_HOOK_SCAN_BEGIN,
 }
 
 /// What the engine does with a program's return value.
@@ -57,6 +65,14 @@ impl Hook {
         Hook::UpdateUsedMemory,
         Hook::AllocateNewBlock,
         Hook::Unpin,
+        Hook::Evict,
+        Hook::QueueInsert,
+        Hook::Checkpoint,
+        Hook::Prefetch,
+        Hook::FileRead,
+        Hook::Log,
+        Hook::Compression,
+        Hook::ScanBegin,
     ];
 
     /// The name as in `SEC("duckdb/<name>")`.
@@ -69,6 +85,14 @@ impl Hook {
             Hook::UpdateUsedMemory => "update_used_memory",
             Hook::AllocateNewBlock => "allocate_new_block",
             Hook::Unpin => "unpin",
+            Hook::Evict => "evict",
+            Hook::QueueInsert => "queue_insert",
+            Hook::Checkpoint => "checkpoint",
+            Hook::Prefetch => "prefetch",
+            Hook::FileRead => "file_read",
+            Hook::Log => "log",
+            Hook::Compression => "compression",
+            Hook::ScanBegin => "scan_begin",
         }
     }
 
@@ -79,10 +103,8 @@ impl Hook {
     pub fn class(self) -> Class {
         match self {
             Hook::Hash => Class::Transformer,
-            Hook::UpdateUsedMemory => Class::Observer,
-            Hook::ScheduleTask | Hook::ExecuteForever | Hook::Load | Hook::AllocateNewBlock | Hook::Unpin => {
-                Class::Decider
-            }
+            Hook::UpdateUsedMemory | Hook::FileRead => Class::Observer,
+            _ => Class::Decider,
         }
     }
 

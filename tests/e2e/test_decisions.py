@@ -495,10 +495,12 @@ def test_the_defaults_decide_everything_and_change_nothing(table, gallery):
     db = table(threads="4")
     stock = db(SCAN), sorted(db(AGGREGATE))
     defaults = sorted(gallery.glob("default_*.bpf.o"))
-    assert len(defaults) == 7
+    assert len(defaults) >= 7
     db.set(*defaults)
     assert (db(SCAN), sorted(db(AGGREGATE))) == stock
-    for hook, calls, applied, refused in db("SELECT hook, calls, applied, refused FROM hook_points()"):
+    for hook, calls, applied, refused in db(
+        "SELECT hook, calls, applied, refused FROM hook_points() WHERE program LIKE 'default_%'"
+    ):
         assert calls > 0, hook
         assert refused == 0, hook
         if hook != "update_used_memory":

@@ -71,7 +71,7 @@ struct duckbpf_set {
 	__u64 generation;
 	struct duckbpf_program *programs[DUCKBPF_HOOK_COUNT];
 };
-DUCKBPF_ASSERT_SIZE(duckbpf_set, 64);
+DUCKBPF_ASSERT_SIZE(duckbpf_set, 8 + 8 * DUCKBPF_HOOK_COUNT);
 
 struct duckbpf_hook_counters {
 	__u64 calls;   /* times a program was called; hash: vectors */

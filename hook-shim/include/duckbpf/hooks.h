@@ -44,14 +44,22 @@ enum duckbpf_hook {
 	DUCKBPF_HOOK_UPDATE_USED_MEMORY = 4,
 	DUCKBPF_HOOK_ALLOCATE_NEW_BLOCK = 5,
 	DUCKBPF_HOOK_UNPIN = 6,
-	DUCKBPF_HOOK_COUNT = 7
+	DUCKBPF_HOOK_EVICT = 7,
+	DUCKBPF_HOOK_QUEUE_INSERT = 8,
+	DUCKBPF_HOOK_CHECKPOINT = 9,
+	DUCKBPF_HOOK_PREFETCH = 10,
+	DUCKBPF_HOOK_FILE_READ = 11,
+	DUCKBPF_HOOK_LOG = 12,
+	DUCKBPF_HOOK_COMPRESSION = 13,
+	DUCKBPF_HOOK_SCAN_BEGIN = 14,
+	DUCKBPF_HOOK_COUNT = 15
 };
 
 /* Why the host did not follow a decision. Counted per hook. */
 enum duckbpf_refusal {
 	DUCKBPF_REFUSED_UNKNOWN_BITS = 0,   /* DUCKBPF_DECIDED is missing, or bits that mean nothing are set */
-	DUCKBPF_REFUSED_OUT_OF_RANGE = 1,   /* a class, pool, hint or wait that does not exist */
-	DUCKBPF_REFUSED_CLAMPED = 2,        /* a size outside its bounds: the nearest bound was used */
+	DUCKBPF_REFUSED_OUT_OF_RANGE = 1,   /* a class, pool, hint, queue or wait that does not exist */
+	DUCKBPF_REFUSED_CLAMPED = 2,        /* a size or a number outside its bounds: the nearest bound was used */
 	DUCKBPF_REFUSED_WRONG_SITE = 3,     /* has no meaning at this site of the hook */
 	DUCKBPF_REFUSED_PINNED = 4,         /* the block still has readers */
 	DUCKBPF_REFUSED_NOT_RELOADABLE = 5, /* the block could not be read back, or must be dropped */
@@ -244,5 +252,184 @@ DUCKBPF_ASSERT_SIZE(duckbpf_unpin_ctx, 96);
 #define DUCKBPF_UNPIN_UNLOAD (DUCKBPF_DECIDED | (1ULL << 1))
 #define DUCKBPF_UNPIN_PURGE (1ULL << 2)
 #define DUCKBPF_UNPIN_BITS 0x7ULL
+
+/* --- evict: a decider. A search for memory has found a block that it may evict. Under the block's lock. -------------- */
+
+/* Candidates that a search passes over in a row; the next one is evicted whatever the program says. */
+#define DUCKBPF_EVICT_MAX_SKIPS 64
+
+struct duckbpf_evict_ctx {
+	struct duckbpf_origin origin; /* of whoever needs the memory */
+	__s64 block_id;
+	__u64 file_id; /* 0 when the block joined its queue before evict had a program */
+	__u64 size;
+	__u64 used_memory;
+	__u64 max_memory;
+	__u32 tag;
+	__u32 buffer_type;
+	__u32 hint;  /* enum duckbpf_hint */
+	__u32 skips; /* candidates that the search has passed over since it evicted one */
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_evict_ctx, 88);
+
+/* DUCKBPF_EVICT_NOW: what stock does. DUCKBPF_EVICT_SKIP: to the back of its queue; at most DUCKBPF_EVICT_MAX_SKIPS in a row. */
+#define DUCKBPF_EVICT_NOW DUCKBPF_DECIDED
+#define DUCKBPF_EVICT_SKIP (DUCKBPF_DECIDED | (1ULL << 1))
+#define DUCKBPF_EVICT_BITS 0x3ULL
+
+/* --- queue_insert: a decider. A block that nobody reads joins an eviction queue. Under the block's lock. ------------- */
+
+struct duckbpf_queue_insert_ctx {
+	struct duckbpf_origin origin;
+	__s64 block_id;
+	__u64 file_id;
+	__u64 size;
+	__u64 used_memory;
+	__u64 max_memory;
+	__u32 tag;
+	__u32 buffer_type;
+	__u32 hint;
+	__u32 queue;  /* that stock chooses, from 0 */
+	__u32 queues; /* for blocks of this type: 6 for temporary ones, 1 for those of files. Lower ones are searched first. */
+	__u32 first;  /* 1: the block was in no queue yet, so that the program may choose */
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_queue_insert_ctx, 96);
+
+/* The queue stays the block's for good. */
+#define DUCKBPF_QUEUE_INSERT(queue) (DUCKBPF_DECIDED | ((__u64)(queue) << 8))
+#define DUCKBPF_QUEUE_INSERT_QUEUE(decision) (((decision) >> 8) & 0xff)
+#define DUCKBPF_QUEUE_INSERT_BITS 0xff01ULL
+
+/* --- checkpoint: a decider. The write-ahead log of a database file. Never for databases in memory. ------------------- */
+
+enum duckbpf_checkpoint_site {
+	DUCKBPF_CHECKPOINT_COMMIT = 0, /* a commit, at which stock would make a checkpoint; under the transaction manager's lock */
+	DUCKBPF_CHECKPOINT_IDLE = 1,   /* every 10 ms while the log holds commits, on a thread of the hook's own */
+	DUCKBPF_CHECKPOINT_DONE = 2,   /* a checkpoint has ended; nothing to decide */
+	DUCKBPF_CHECKPOINT_SITES = 3
+};
+
+struct duckbpf_checkpoint_ctx {
+	struct duckbpf_origin origin;
+	__u64 file_id;
+	__u64 wal_bytes;    /* in the log */
+	__u64 commit_bytes; /* COMMIT: what the transaction adds, an estimate */
+	__u64 threshold;    /* the setting checkpoint_threshold: above it stock makes a checkpoint */
+	__u64 deferred_ns;  /* since the first deferral after the last checkpoint, 0 without one */
+	__u64 idle_ns;      /* IDLE: since the last commit */
+	__u64 duration_ns;  /* DONE: that the checkpoint took */
+	__u32 site;         /* enum duckbpf_checkpoint_site */
+	__u32 reserved;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_checkpoint_ctx, 96);
+
+/* A checkpoint is put off no further than this. */
+#define DUCKBPF_CHECKPOINT_MAX_THRESHOLDS 4ULL
+#define DUCKBPF_CHECKPOINT_MAX_DEFERRED_NS 60000000000ULL
+
+/* DUCKBPF_CHECKPOINT_DEFER: not at this commit. DUCKBPF_CHECKPOINT_FORCE: in this idle moment; an attempt, which fails when
+ * somebody writes, at most ten a second. */
+#define DUCKBPF_CHECKPOINT_DEFER (DUCKBPF_DECIDED | (1ULL << 1))
+#define DUCKBPF_CHECKPOINT_FORCE (DUCKBPF_DECIDED | (1ULL << 2))
+
+/* --- prefetch: a decider. Whether blocks of a database file are read ahead of a scan, how far, in how long reads. ---- */
+
+enum duckbpf_prefetch_site {
+	DUCKBPF_PREFETCH_FILE = 0, /* whether at all: when a scan begins, and for each of its reads ahead */
+	DUCKBPF_PREFETCH_SCAN = 1, /* a scan that reads ahead begins: how many row groups ahead */
+	DUCKBPF_PREFETCH_RUN = 2,  /* blocks that lie side by side are about to be read: how many bytes in one read */
+	DUCKBPF_PREFETCH_SITES = 3
+};
+
+struct duckbpf_prefetch_ctx {
+	struct duckbpf_origin origin;
+	__u64 file_id;    /* 0 at SCAN */
+	__u64 block_size; /* bytes; 0 at SCAN */
+	__u64 blocks;     /* RUN: that are to be read */
+	__s64 stock;      /* FILE: 1 for remote files, which stock reads ahead. SCAN: the setting read_ahead_depth. RUN: the longest read, bytes */
+	__u64 used_memory;
+	__u64 max_memory;
+	__u32 site; /* enum duckbpf_prefetch_site */
+	__u32 reserved;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_prefetch_ctx, 88);
+
+/* One decision for all sites, each of which takes its part. on: 0 or 1. depth: row groups, up to 4,095, within the memory that
+ * DuckDB grants; 0: stock's. run_kib: of one read, in KiB, up to 32 MiB; 0: stock's. */
+#define DUCKBPF_PREFETCH_ON (1ULL << 1)
+#define DUCKBPF_PREFETCH(on, depth, run_kib)                                                                                   \
+	(DUCKBPF_DECIDED | ((on) ? DUCKBPF_PREFETCH_ON : 0ULL) | ((__u64)(depth) << 8) | ((__u64)(run_kib) << 20))
+#define DUCKBPF_PREFETCH_DEPTH(decision) (((decision) >> 8) & 0xfff)
+#define DUCKBPF_PREFETCH_RUN_KIB(decision) (((decision) >> 20) & 0xffffffULL)
+#define DUCKBPF_PREFETCH_BITS 0xfffffffff03ULL
+
+/* --- file_read: an observer. A local file was read, at times under a block's lock. ------------------------------------ */
+
+struct duckbpf_file_read_ctx {
+	struct duckbpf_origin origin;
+	__u64 path_id; /* of the path as DuckDB opened it; in SQL: (md5_number(path) % 18446744073709551616)::UBIGINT */
+	__u64 bytes;
+	__u64 duration_ns;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_file_read_ctx, 56);
+
+/* --- log: a decider. An entry is about to be written to DuckDB's log. ------------------------------------------------- */
+
+struct duckbpf_log_ctx {
+	struct duckbpf_origin origin;
+	__u64 type_id; /* of the entry's type, numbered as file_read's paths are */
+	__u64 message_bytes;
+	__u32 level; /* 10 TRACE, 20 DEBUG, 30 INFO, 40 WARNING, 50 ERROR, 60 FATAL */
+	__u32 reserved;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_log_ctx, 56);
+
+/* DUCKBPF_LOG_KEEP: as it is. DUCKBPF_LOG_DROPPED: not written. DUCKBPF_LOG_RAISE(level): written with a higher level. */
+#define DUCKBPF_LOG_DROP (1ULL << 1)
+#define DUCKBPF_LOG_KEEP DUCKBPF_DECIDED
+#define DUCKBPF_LOG_DROPPED (DUCKBPF_DECIDED | DUCKBPF_LOG_DROP)
+#define DUCKBPF_LOG_RAISE(level) (DUCKBPF_DECIDED | ((__u64)(level) << 8))
+#define DUCKBPF_LOG_LEVEL(decision) (((decision) >> 8) & 0xff)
+#define DUCKBPF_LOG_BITS 0xff03ULL
+
+/* --- compression: a decider. A checkpoint chooses how to write a column of a row group: once a method that fits it. --- */
+
+struct duckbpf_compression_ctx {
+	struct duckbpf_origin origin;
+	__u64 table_id; /* of 'schema.table', lower case, numbered as file_read's paths are */
+	__u64 score;    /* bytes that the method would take, an estimate; the lowest score wins */
+	__u32 column;
+	__u32 physical_type; /* DuckDB's PhysicalType (common/types.hpp); 206: validity */
+	__u32 method;        /* DuckDB's CompressionType (common/enums/compression_type.hpp) */
+	__u32 reserved;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_compression_ctx, 64);
+
+/* The score counts weight / DUCKBPF_COMPRESSION_ONE times; from 1 up to 65,535. A forced method (force_compression) stays. */
+#define DUCKBPF_COMPRESSION_ONE 256ULL
+#define DUCKBPF_COMPRESSION(weight) (DUCKBPF_DECIDED | ((__u64)(weight) << 8))
+#define DUCKBPF_COMPRESSION_WEIGHT_OF(decision) (((decision) >> 8) & 0xffff)
+#define DUCKBPF_COMPRESSION_BITS 0xffff01ULL
+
+/* --- scan_begin: a decider. A scan of a DuckDB table begins. ----------------------------------------------------------- */
+
+struct duckbpf_scan_begin_ctx {
+	struct duckbpf_origin origin;
+	__u64 table_id; /* of 'schema.table', lower case, numbered as file_read's paths are */
+	__u64 file_id;
+	__u64 rows; /* of the table */
+	__u64 used_memory;
+	__u64 max_memory;
+	__u32 columns;       /* that are read */
+	__u32 table_columns; /* of the table */
+	__u32 filters;       /* columns with filters that were pushed into the scan */
+	__u32 reserved;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_scan_begin_ctx, 88);
+
+/* A hint for the blocks that the scan reads and that have none; one of load's programs goes before it. */
+#define DUCKBPF_SCAN_BEGIN(hint) (DUCKBPF_DECIDED | ((__u64)(hint) << 8))
+#define DUCKBPF_SCAN_BEGIN_HINT(decision) (((decision) >> 8) & 0xff)
+#define DUCKBPF_SCAN_BEGIN_BITS 0xff01ULL
 
 #endif

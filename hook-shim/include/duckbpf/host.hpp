@@ -23,6 +23,12 @@ class TaskScheduler;
 class TaskSchedulerQueue;
 struct ProducerToken;
 struct SelectionVector;
+class AttachedDatabase;
+enum class LogLevel : uint8_t;
+class ColumnData;
+class DataTable;
+struct GlobalTableFunctionState;
+struct TableFunctionInitInput;
 } // namespace duckdb
 
 //! Found by their distance, not by a look into a symbol table
@@ -187,7 +193,7 @@ bool MayWait();
 //! Under the block's lock
 void OnLoad(duckdb::BlockHandle &block, bool hit);
 
-//! How many blocks carry a hint; 0 unless a load program is attached
+//! How many blocks have something remembered beside them, a hint or their file; 0 unless load or evict has a program
 extern std::atomic<idx_t> hints;
 inline bool HintsInForce() {
 	return __builtin_expect(hints.load(std::memory_order_relaxed) != 0, 0);
@@ -215,6 +221,19 @@ idx_t KeptBudget(idx_t live_entries);
 //! The block manager is new: its file gets a number of its own
 void RegisterFile(const duckdb::BlockManager &manager);
 
+//===--------------------------------------------------------------------===//
+// evict, queue_insert (eviction.cpp). All under the block's lock
+//===--------------------------------------------------------------------===//
+//! Whether a search for memory passes over a candidate, having passed over so many in a row
+bool SkipsCandidate(duckdb::BlockMemory &memory, uint32_t skips);
+//! A block joins a queue: what evict will know of it when only its memory is at hand
+void RememberFile(duckdb::BlockHandle &block);
+//! Gives a block that was in no queue yet the one that the program chooses, of so many
+void ChooseQueue(duckdb::BlockHandle &block, idx_t queues);
+
+//===--------------------------------------------------------------------===//
+// The rest of memory.cpp
+//===--------------------------------------------------------------------===//
 void OnUpdateUsedMemory(const duckdb::BufferPool &pool, uint32_t tag, int64_t delta);
 
 struct ArenaGrowth {
@@ -225,6 +244,112 @@ struct ArenaGrowth {
 	idx_t max_capacity;
 };
 idx_t DecideCapacity(const ArenaGrowth &growth, idx_t stock);
+
+//===--------------------------------------------------------------------===//
+// checkpoint (checkpoints.cpp)
+//===--------------------------------------------------------------------===//
+//! A transaction that changed the database is about to commit: the database has moments that may be idle
+void NoteCommit(duckdb::AttachedDatabase &database);
+//! Whether a commit that would make a checkpoint leaves it to a later one
+bool DefersCheckpoint(duckdb::AttachedDatabase &database, idx_t commit_bytes);
+//! Around a checkpoint
+class CheckpointScope {
+public:
+	explicit CheckpointScope(duckdb::AttachedDatabase &database);
+	~CheckpointScope();
+	CheckpointScope(const CheckpointScope &) = delete;
+	CheckpointScope &operator=(const CheckpointScope &) = delete;
+
+private:
+	duckdb::AttachedDatabase &database;
+	const uint64_t begin;
+};
+
+//===--------------------------------------------------------------------===//
+// prefetch (files.cpp)
+//===--------------------------------------------------------------------===//
+enum class FilePlan { STOCK, PREFETCH, DO_NOT };
+//! Whether blocks of a file are read ahead of scans
+FilePlan PlanFile(const duckdb::BlockManager &manager, bool stock);
+//! How many row groups a scan reads ahead; 0: as many as stock, which is told
+idx_t PlanDepth(duckdb::ClientContext &context, int64_t stock);
+//! How many bytes of so many blocks are read at once
+idx_t PlanRun(const duckdb::BlockHandle &first, idx_t blocks, idx_t stock);
+
+//===--------------------------------------------------------------------===//
+// file_read (files.cpp)
+//===--------------------------------------------------------------------===//
+//! Around a read of a local file
+class FileReadScope {
+public:
+	FileReadScope(const std::string &path, int64_t bytes)
+	    : path(path), bytes(bytes), begin(Attached(DUCKBPF_HOOK_FILE_READ) ? Now() : 0) {
+	}
+	~FileReadScope() {
+		if (__builtin_expect(begin != 0, 0)) {
+			Tell();
+		}
+	}
+	FileReadScope(const FileReadScope &) = delete;
+	FileReadScope &operator=(const FileReadScope &) = delete;
+
+private:
+	static uint64_t Now();
+	void Tell() const;
+
+	const std::string &path;
+	const int64_t bytes;
+	const uint64_t begin;
+};
+
+//===--------------------------------------------------------------------===//
+// log (logs.cpp)
+//===--------------------------------------------------------------------===//
+//! Whether an entry is written; its level may go up
+bool KeepsLogEntry(const char *type, const char *message, duckdb::LogLevel &level);
+
+//===--------------------------------------------------------------------===//
+// compression (scans.cpp)
+//===--------------------------------------------------------------------===//
+//! The score of a method that fits a column, weighed
+idx_t WeighCompression(duckdb::ColumnData &column, uint32_t method, idx_t score);
+
+//===--------------------------------------------------------------------===//
+// scan_begin (scans.cpp)
+//===--------------------------------------------------------------------===//
+void BeginScan(duckdb::GlobalTableFunctionState &scan, duckdb::DataTable &table,
+               const duckdb::TableFunctionInitInput &input);
+//! How many scans give their blocks a hint
+extern std::atomic<idx_t> hinted_scans;
+inline bool ScansAreHinted() {
+	return __builtin_expect(hinted_scans.load(std::memory_order_relaxed) != 0, 0);
+}
+inline bool LoadDecided() {
+	return Attached(DUCKBPF_HOOK_LOAD) || ScansAreHinted();
+}
+void ForgetScan(const duckdb::GlobalTableFunctionState &scan);
+//! What the calling thread loads meanwhile is for this scan
+class ScanScope {
+public:
+	explicit ScanScope(const duckdb::GlobalTableFunctionState &scan) : hinted(ScansAreHinted()) {
+		if (hinted) {
+			Enter(scan);
+		}
+	}
+	~ScanScope() {
+		if (hinted) {
+			Leave();
+		}
+	}
+	ScanScope(const ScanScope &) = delete;
+	ScanScope &operator=(const ScanScope &) = delete;
+
+private:
+	static void Enter(const duckdb::GlobalTableFunctionState &scan);
+	static void Leave();
+
+	const bool hinted;
+};
 
 } // namespace duckbpf
 #pragma GCC visibility pop

@@ -1,6 +1,6 @@
 //! Helpers on maps. The first argument is a map of one of the kinds that the table names; keys and values have its sizes.
 
-use duckbpf_abi::{duckbpf_load_ctx, duckbpf_unpin_ctx};
+use duckbpf_abi::{duckbpf_evict_ctx, duckbpf_load_ctx, duckbpf_queue_insert_ctx, duckbpf_unpin_ctx};
 
 use super::{Env, errno, guard};
 use crate::maps::{BlockKey, Body, Failure, Map, UpdateFlags, hash::Hash, ring};
@@ -144,13 +144,17 @@ pub extern "C" fn tail_call_fell_through(_: u64, _: u64, _: u64, _: u64, _: u64,
     errno(libc::ENOENT)
 }
 
-/// The block of a context: load's and unpin's begin alike.
+/// The block of a context: those that name one begin alike.
 fn block(context: u64) -> BlockKey {
     use std::mem::offset_of;
-    const {
-        assert!(offset_of!(duckbpf_load_ctx, block_id) == offset_of!(duckbpf_unpin_ctx, block_id));
-        assert!(offset_of!(duckbpf_load_ctx, file_id) == offset_of!(duckbpf_unpin_ctx, file_id));
+    const AT: (usize, usize) = (offset_of!(duckbpf_load_ctx, file_id), offset_of!(duckbpf_load_ctx, block_id));
+    macro_rules! begins_alike {
+        ($context:ty) => {
+            offset_of!($context, file_id) == AT.0 && offset_of!($context, block_id) == AT.1
+        };
     }
+    const { assert!(begins_alike!(duckbpf_unpin_ctx) && begins_alike!(duckbpf_evict_ctx)) };
+    const { assert!(begins_alike!(duckbpf_queue_insert_ctx)) };
     // SAFETY: the verifier proved that it is the context of one of these hooks.
     let context = unsafe { &*(context as *const duckbpf_load_ctx) };
     BlockKey { file_id: context.file_id, block_id: context.block_id }

@@ -12,7 +12,16 @@ impl Hooks {
     /// A hash is a function of its key alone.
     pub const NOT_HASH: Hooks = Hooks(Hooks::ALL.0 & !(1 << Hook::Hash as u32));
     /// Hooks whose context names a block.
-    pub const BLOCKS: Hooks = Hooks(1 << Hook::Load as u32 | 1 << Hook::Unpin as u32);
+    pub const BLOCKS: Hooks = Hooks::of(&[Hook::Load, Hook::Unpin, Hook::Evict, Hook::QueueInsert]);
+
+    pub const fn of(hooks: &[Hook]) -> Hooks {
+        let (mut set, mut at) = (0, 0);
+        while at < hooks.len() {
+            set |= 1 << hooks[at] as u32;
+            at += 1;
+        }
+        Hooks(set)
+    }
 
     pub const fn contains(self, hook: Hook) -> bool {
         self.0 & 1 << hook as u32 != 0

@@ -203,6 +203,42 @@ pub fn rules(hook: Hook) -> Rules {
             block_id: i64, file_id: u64, size: u64, used_memory: u64, max_memory: u64,
             tag: u32, buffer_type: u32, readers: i32, hint: u32, destroy_upon: u32, persistent: u32
         ),
+        Hook::Evict => rules!(
+            Evict, duckbpf_evict_ctx, CEILING_UNDER_LOCK, origin,
+            block_id: i64, file_id: u64, size: u64, used_memory: u64, max_memory: u64,
+            tag: u32, buffer_type: u32, hint: u32, skips: u32
+        ),
+        Hook::QueueInsert => rules!(
+            QueueInsert, duckbpf_queue_insert_ctx, CEILING_UNDER_LOCK, origin,
+            block_id: i64, file_id: u64, size: u64, used_memory: u64, max_memory: u64,
+            tag: u32, buffer_type: u32, hint: u32, queue: u32, queues: u32, first: u32
+        ),
+        Hook::Checkpoint => rules!(
+            Checkpoint, duckbpf_checkpoint_ctx, CEILING, origin,
+            file_id: u64, wal_bytes: u64, commit_bytes: u64, threshold: u64, deferred_ns: u64,
+            idle_ns: u64, duration_ns: u64, site: u32
+        ),
+        Hook::Prefetch => rules!(
+            Prefetch, duckbpf_prefetch_ctx, CEILING, origin,
+            file_id: u64, block_size: u64, blocks: u64, stock: i64, used_memory: u64, max_memory: u64, site: u32
+        ),
+        Hook::FileRead => rules!(
+            FileRead, duckbpf_file_read_ctx, CEILING_UNDER_LOCK, origin,
+            path_id: u64, bytes: u64, duration_ns: u64
+        ),
+        Hook::Log => rules!(
+            Log, duckbpf_log_ctx, CEILING, origin,
+            type_id: u64, message_bytes: u64, level: u32
+        ),
+        Hook::Compression => rules!(
+            Compression, duckbpf_compression_ctx, CEILING, origin,
+            table_id: u64, score: u64, column: u32, physical_type: u32, method: u32
+        ),
+        Hook::ScanBegin => rules!(
+            ScanBegin, duckbpf_scan_begin_ctx, CEILING, origin,
+            table_id: u64, file_id: u64, rows: u64, used_memory: u64, max_memory: u64,
+            columns: u32, table_columns: u32, filters: u32
+        ),
     }
 }
 
@@ -273,6 +309,14 @@ mod tests {
                 Hook::UpdateUsedMemory => (size_of::<abi::duckbpf_update_used_memory_ctx>(), 8),
                 Hook::AllocateNewBlock => (size_of::<abi::duckbpf_allocate_new_block_ctx>(), 4),
                 Hook::Unpin => (size_of::<abi::duckbpf_unpin_ctx>(), 4),
+                Hook::Evict => (size_of::<abi::duckbpf_evict_ctx>(), 4),
+                Hook::QueueInsert => (size_of::<abi::duckbpf_queue_insert_ctx>(), 4),
+                Hook::Checkpoint => (size_of::<abi::duckbpf_checkpoint_ctx>(), 8),
+                Hook::Prefetch => (size_of::<abi::duckbpf_prefetch_ctx>(), 8),
+                Hook::FileRead => (size_of::<abi::duckbpf_file_read_ctx>(), 4),
+                Hook::Log => (size_of::<abi::duckbpf_log_ctx>(), 8),
+                Hook::Compression => (size_of::<abi::duckbpf_compression_ctx>(), 8),
+                Hook::ScanBegin => (size_of::<abi::duckbpf_scan_begin_ctx>(), 8),
             };
             assert_eq!(missing + size as u32 - end, reserved, "{hook}");
         }
