@@ -8,7 +8,8 @@ use std::{
     sync::OnceLock,
 };
 
-pub const GALLERY: [&str; 16] = [
+pub const GALLERY: [&str; 22] = [
+    "calm-checkpoints",
     "count_calls",
     "default_allocate_new_block",
     "default_execute_forever",
@@ -18,13 +19,18 @@ pub const GALLERY: [&str; 16] = [
     "default_unpin",
     "default_update_used_memory",
     "hash_wy",
+    "hot-light",
     "load_keep_hot",
     "observe_counts",
+    "read-ahead",
+    "s3-fifo",
+    "scan-resistant",
     "schedule_under_pressure",
     "schedule_young_first",
     "trace_load",
     "unpin_drop_scanned",
     "unpin_sizes",
+    "watchtower",
 ];
 
 fn root() -> PathBuf {

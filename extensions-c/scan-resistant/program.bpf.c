@@ -1,0 +1,101 @@
+/* A part of the memory belongs to blocks that several queries wanted; what one scan reads passes through the rest. */
+#include "duckbpf.h"
+
+LICENSE("MIT");
+
+/* Of memory_limit, for blocks that stay: percent. */
+const volatile __u32 stay_percent = 75;
+/* A block that so many queries wanted lately is spared, whatever stays. */
+const volatile __u32 hot_queries = 4;
+/* "Lately": so many blocks that were read. */
+const volatile __u64 epoch_reads = 8192;
+/* A block that stays and that nobody wanted for so many epochs goes. */
+const volatile __u64 cold_epochs = 4;
+
+struct block {
+	__u64 last_query;
+	__u64 epoch;    /* in which it was wanted last */
+	__u32 lately;   /* queries that wanted it in that epoch */
+	__u32 queries;  /* that wanted it at all, up to 255 */
+	__u64 stays;    /* its bytes, if it is one of those that stay */
+};
+
+struct {
+	__uint(type, DUCKBPF_MAP_TYPE_BLOCK_STORAGE);
+	__uint(max_entries, 65536);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(value, struct block);
+} scan_resistant_blocks SEC(".maps");
+
+/* index 0: blocks that were read; 1: bytes that stay */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u64);
+} scan_resistant_sums SEC(".maps");
+
+static __always_inline __u64 *sum(__u32 index)
+{
+	return bpf_map_lookup_elem(&scan_resistant_sums, &index);
+}
+
+SEC("duckdb/load")
+__u64 note(struct duckbpf_load_ctx *ctx)
+{
+	struct block *block;
+	__u64 *reads, *staying, epoch;
+
+	block = duckbpf_block_storage_get(&scan_resistant_blocks, ctx, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!block)
+		return 0;
+	if (ctx->hit && block->last_query == ctx->origin.query_id)
+		return 0;
+	reads = sum(0);
+	staying = sum(1);
+	if (!reads || !staying)
+		return 0;
+	if (!ctx->hit)
+		__sync_fetch_and_add(reads, 1);
+	epoch = *reads / (epoch_reads ? epoch_reads : 1);
+	if (block->last_query == ctx->origin.query_id)
+		return 0;
+	if (block->epoch != epoch)
+		block->lately = 0;
+	block->last_query = ctx->origin.query_id;
+	block->epoch = epoch;
+	block->lately++;
+	if (block->queries < 255)
+		block->queries++;
+	if (!block->stays && block->queries > 1 && *staying + ctx->size <= ctx->max_memory / 100 * stay_percent) {
+		block->stays = ctx->size;
+		__sync_fetch_and_add(staying, ctx->size);
+	}
+	return 0;
+}
+
+SEC("duckdb/evict")
+__u64 spare(struct duckbpf_evict_ctx *ctx)
+{
+	struct block *block;
+	__u64 *reads, *staying, epoch;
+
+	block = duckbpf_block_storage_get(&scan_resistant_blocks, ctx, 0, 0);
+	reads = sum(0);
+	staying = sum(1);
+	if (!block || !reads || !staying)
+		return DUCKBPF_EVICT_NOW;
+	epoch = *reads / (epoch_reads ? epoch_reads : 1);
+	if (ctx->skips < DUCKBPF_EVICT_MAX_SKIPS) {
+		if (block->stays && block->epoch + cold_epochs >= epoch)
+			return DUCKBPF_EVICT_SKIP;
+		if (block->epoch == epoch && block->lately >= hot_queries)
+			return DUCKBPF_EVICT_SKIP;
+	}
+	if (block->stays) {
+		__sync_fetch_and_add(staying, -block->stays);
+		block->stays = 0;
+	}
+	return DUCKBPF_EVICT_NOW;
+}
