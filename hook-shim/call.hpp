@@ -54,7 +54,7 @@ struct alignas(64) ThreadState {
 	bool takes_partial = false;
 	//! It hands lines that programs wrote to the log
 	bool writing_lines = false;
-	//! For blocks that it loads and that have none: of the scan that it works for
+	//! For blocks that it loads: of the scan that it works for; none: the scan has no say
 	duckbpf_hint scan_hint = DUCKBPF_HINT_NONE;
 	uint32_t prefetching = 0;
 	uint32_t task_depth = 0;

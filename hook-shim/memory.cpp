@@ -44,8 +44,12 @@ bool Accepts(const BlockMemory &memory, uint64_t hint) {
 //! What happens without a program: the hint of the scan
 static void UndecidedLoad(const BlockMemory &memory) {
 	const auto hint = Thread().scan_hint;
-	if (hint != DUCKBPF_HINT_NONE && RememberedOf(memory).hint == DUCKBPF_HINT_NONE && Accepts(memory, hint)) {
-		SetHint(memory, hint);
+	if (hint == DUCKBPF_HINT_NONE) {
+		return;
+	}
+	const auto wanted = hint == DUCKBPF_HINT_NORMAL ? DUCKBPF_HINT_NONE : hint;
+	if (RememberedOf(memory).hint != wanted && Accepts(memory, wanted)) {
+		SetHint(memory, wanted);
 	}
 }
 

@@ -53,7 +53,7 @@ void BeginScan(GlobalTableFunctionState &scan, DataTable &table, const TableFunc
 	} else if (hint == DUCKBPF_HINT_NONE || hint >= DUCKBPF_HINT_COUNT) {
 		call.Refuse(DUCKBPF_REFUSED_OUT_OF_RANGE);
 	} else {
-		if (hint != DUCKBPF_HINT_NORMAL && scans.Insert(scan, static_cast<duckbpf_hint>(hint))) {
+		if (scans.Insert(scan, static_cast<duckbpf_hint>(hint))) {
 			hinted_scans.fetch_add(1, std::memory_order_relaxed);
 		}
 		call.Apply();

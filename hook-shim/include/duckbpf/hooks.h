@@ -427,7 +427,7 @@ struct duckbpf_scan_begin_ctx {
 };
 DUCKBPF_ASSERT_SIZE(duckbpf_scan_begin_ctx, 88);
 
-/* A hint for the blocks that the scan reads and that have none; one of load's programs goes before it. */
+/* A hint for the blocks that the scan reads, until another says otherwise. What load's program decides goes before it. */
 #define DUCKBPF_SCAN_BEGIN(hint) (DUCKBPF_DECIDED | ((__u64)(hint) << 8))
 #define DUCKBPF_SCAN_BEGIN_HINT(decision) (((decision) >> 8) & 0xff)
 #define DUCKBPF_SCAN_BEGIN_BITS 0xff01ULL
