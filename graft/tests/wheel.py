@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "e2e"))
-import sandbox
+import sandbox  # noqa: E402
 
 SCENARIO, PROBE, IMAGE = sys.argv[1:]
 # Those that every query reaches. The probe counts all, these first.
@@ -64,9 +64,7 @@ class Probe:
 
 
 def fill(con):
-    con.execute(
-        "CREATE TABLE t AS SELECT i, i % 97 AS g, 'name' || i % 5003 AS s, (i / 7)::DECIMAL(12, 3) AS d FROM range(200000) t(i)"
-    )
+    con.execute("CREATE TABLE t AS SELECT i, i % 97 AS g, 'name' || i % 5003 AS s, (i / 7)::DECIMAL(12, 3) AS d FROM range(200000) t(i)")
     con.execute("CREATE TABLE u AS SELECT g, 'n' || g AS name FROM range(0, 120, 2) t(g)")
 
 
