@@ -1,11 +1,9 @@
 //! The table of DuckDB builds that were looked at, and which of them this process runs.
 
 use crate::module::Module;
-use serde::Deserialize;
 use std::ffi::{CStr, c_char};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
 /// `duckdb::DuckDB::LibraryVersion()`; every build that exports C++ symbols has it.
 pub(crate) const LIBRARY_VERSION: &str = "_ZN6duckdb6DuckDB14LibraryVersionEv";
@@ -34,27 +32,18 @@ impl fmt::Display for HostBuild {
 }
 
 /// A build in `hosts.json`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct KnownBuild {
-    pub build_id: String,
-    pub version: String,
-    pub source_id: String,
+    pub build_id: &'static str,
+    pub version: &'static str,
+    pub source_id: &'static str,
     /// The wheel it is in.
-    pub wheel: String,
-}
-
-#[derive(Deserialize)]
-struct Table {
-    hosts: Vec<KnownBuild>,
+    pub wheel: &'static str,
 }
 
 /// The builds that a graft can be put into.
 pub fn known_builds() -> &'static [KnownBuild] {
-    static TABLE: LazyLock<Vec<KnownBuild>> = LazyLock::new(|| {
-        // The table is part of the program; a test reads it.
-        serde_json::from_str::<Table>(include_str!("../hosts.json")).map(|table| table.hosts).unwrap_or_default()
-    });
-    &TABLE
+    include!(concat!(env!("OUT_DIR"), "/hosts.rs"))
 }
 
 pub(crate) fn is_known(build: &HostBuild) -> bool {
@@ -93,8 +82,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_readable_and_has_both_wheels() {
-        let ids: Vec<_> = known_builds().iter().map(|build| build.build_id.as_str()).collect();
+    fn the_table_has_both_wheels() {
+        let ids: Vec<_> = known_builds().iter().map(|build| build.build_id).collect();
         assert!(ids.contains(&"2506fe1d48ee806d08b995c5499554c3caf7867e"), "cp311");
         assert!(ids.contains(&"567b7e0c0b4db4e21d0a1826208e01627e6851fc"), "cp312 and later");
     }
@@ -103,9 +92,9 @@ mod tests {
     fn build_id_version_and_commit_must_all_agree() {
         let known = &known_builds()[0];
         let build = HostBuild {
-            build_id: known.build_id.clone(),
-            version: known.version.clone(),
-            source_id: known.source_id.clone(),
+            build_id: known.build_id.into(),
+            version: known.version.into(),
+            source_id: known.source_id.into(),
             path: PathBuf::new(),
         };
         assert!(is_known(&build));
