@@ -1,4 +1,5 @@
-//! USDT probes: places that bpftrace, perf and gdb can watch in a process that runs. While nobody does, each is a `nop`.
+//! USDT probes: places that bpftrace, perf and gdb can watch in a process that runs. Each is a `nop` behind
+//! the making of its texts.
 //!
 //! ```text
 //! duckbpf:load      name, path, programs, check_ns, compile_ns    an object was read, checked and compiled
