@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from clients import Clients, make_data, mappings, resident
 from official import CONFIG
@@ -73,6 +74,7 @@ def code_pages() -> set[str]:
     return {line.split()[0] for line in lines if "duckbpf-code" in line and "x" in line.split()[1]}
 
 
+@pytest.mark.timeout(SECONDS + 280)
 def test_swaps_from_many_threads(tmp_path, gallery):
     make_data(tmp_path / "stress.duckdb")
     config = {**CONFIG, "threads": "4", "memory_limit": "60MB", "temp_directory": str(tmp_path)}
