@@ -34,7 +34,7 @@ fn report(connection: &Connection, hooks: &Runtime) -> Result<(), Box<dyn std::e
     let groups: i64 =
         connection.query_row("SELECT count(*) FROM (SELECT k, sum(i) FROM t GROUP BY k)", [], |row| row.get(0))?;
     for program in hooks.programs() {
-        let (name, hook, calls, keys) = (&program.name, program.hook.name(), program.calls, program.keys);
+        let (name, hook, calls, keys) = (&program.name, program.hook.name(), program.counts.calls, program.counts.keys);
         println!("{groups} groups; {name} on {hook}: {calls} calls, {keys} keys");
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 #include "blocks.hpp"
 
+#include "call.hpp"
 #include "duckbpf/host.hpp"
 #include "numbers.hpp"
 
@@ -124,6 +125,10 @@ idx_t KeptBlocks() {
 
 uint64_t FileNumber(const BlockManager &manager) {
 	return files.Of(&manager);
+}
+
+void EndBlock(const BlockManager &manager, int64_t block_id) {
+	BlockEnded(files.Of(&manager), block_id);
 }
 
 void RegisterFile(const BlockManager &manager) {

@@ -205,6 +205,8 @@ void ForgetWhatNobodyAsks();
 __u64 EngineState(__u32 what, __u64 argument);
 //! The oldest line that programs wrote, see duckbpf_runtime (shim.cpp)
 uint64_t ReadProgramLog(char *line, uint64_t size);
+//! A block is gone, see duckbpf_runtime (shim.cpp)
+void BlockEnded(uint64_t file_id, int64_t block_id);
 //! The last query let go of a hash program that is no longer published (shim.cpp)
 void ProgramUnpinned();
 

@@ -11,6 +11,7 @@
 #include "duckbpf/host.hpp"
 #include "numbers.hpp"
 #include "table.hpp"
+#include "tags.hpp"
 
 #include "duckdb/logging/logger.hpp"
 #include "duckdb/main/client_context.hpp"
@@ -110,6 +111,7 @@ void BeginQuery(duckdb::ClientContext &context) {
 	entry.origin.database_id = databases.Of(context.db.get());
 	entry.origin.connection_id = context.GetConnectionId();
 	entry.origin.query_id = context.transaction.GetActiveQuery();
+	entry.origin.tag = TagOf(context, context.GetCurrentQuery());
 	entry.start_ns = NowNs();
 	entry.hash = PinHashProgram();
 	if (queries.Insert(context, entry)) {
@@ -122,6 +124,7 @@ void BeginQuery(duckdb::ClientContext &context) {
 void NextStatement(duckdb::ClientContext &context) {
 	if (auto entry = queries.Find(context)) {
 		entry->origin.query_id = context.transaction.GetActiveQuery();
+		entry->origin.tag = TagOf(context, context.GetCurrentQuery());
 	}
 }
 

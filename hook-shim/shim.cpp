@@ -1,8 +1,10 @@
 //! duckbpf, the engine's side: the table that duckdb_hookpoints_v1() returns, publication of sets, reclaim, thread states.
 //! What happens at each hookpoint is in hash.cpp, tasks.cpp and memory.cpp; who works for which query in identity.cpp.
 
+#include "account.hpp"
 #include "call.hpp"
 #include "duckbpf/host.hpp"
+#include "tags.hpp"
 
 #include <linux/membarrier.h>
 #include <pthread.h>
@@ -32,6 +34,7 @@ std::atomic<const duckbpf_program *> gate[DUCKBPF_HOOK_COUNT];
 std::atomic<const duckbpf_set *> published;
 std::atomic<bool> sampling;
 std::atomic<bool> readers_fence {false};
+std::atomic<bool> blocks_watched {false};
 
 namespace {
 
@@ -112,6 +115,7 @@ void DetachChild() {
 	}
 	published.store(nullptr, std::memory_order_relaxed);
 	hints.store(0, std::memory_order_relaxed);
+	blocks_watched.store(false, std::memory_order_relaxed);
 }
 
 void Prepare() {
@@ -255,10 +259,15 @@ __u64 Measure(__u64 passes) {
 	return NowNs() - begin;
 }
 
+void WatchBlocks(__u32 on) {
+	blocks_watched.store(on != 0, std::memory_order_relaxed);
+}
+
 const duckbpf_host host = {
     DUCKBPF_HOST_VERSION, sizeof(duckbpf_host), DUCKBPF_CARRIER, DUCKBPF_ABI_VERSION, DUCKDB_VERSION, DUCKBPF_SERIES,
     RegisterRuntime,      Publish,              Synchronize,     ReadCounters,        SetSampling,    CurrentOrigin,
-    QueryAgeNs,           HelperFailed,         ThreadIndex,     EngineState,         Measure,
+    QueryAgeNs,           HelperFailed,         ThreadIndex,     EngineState,         TagText,        AccountMemory,
+    WatchBlocks,          Measure,
 };
 
 } // namespace
@@ -283,6 +292,14 @@ uint64_t NowNs() {
 uint64_t ReadProgramLog(char *line, uint64_t size) {
 	auto runtime = registered.load(std::memory_order_acquire);
 	return runtime ? runtime->read_log(line, size) : 0;
+}
+
+void BlockEnded(uint64_t file_id, int64_t block_id) {
+	const Epoch epoch(Thread());
+	auto runtime = registered.load(std::memory_order_acquire);
+	if (epoch.Entered() && runtime) {
+		runtime->block_ended(file_id, block_id);
+	}
 }
 
 void ProgramUnpinned() {

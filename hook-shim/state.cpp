@@ -39,6 +39,8 @@ __u64 DatabaseState(DatabaseInstance &database, __u32 what, __u64 argument) {
 	}
 	case DUCKBPF_STATE_QUEUE_LENGTH:
 		return argument < DUCKBPF_POOL_COUNT ? QueuesOf(database.GetScheduler())[argument]->GetTasksInQueue() : 0;
+	case DUCKBPF_STATE_EVICTION_QUEUE:
+		return EvictionQueueLength(buffers.GetBufferPool(), argument);
 	case DUCKBPF_STATE_THREADS:
 		return static_cast<__u64>(database.GetScheduler().NumberOfThreads());
 	case DUCKBPF_STATE_SPILL_BYTES:

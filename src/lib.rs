@@ -13,7 +13,7 @@
 //! let runtime = Runtime::start(host())?;
 //! runtime.attach("target/bpf/default_unpin.bpf.o".as_ref(), Options { replace: false })?;
 //! for program in runtime.programs() {
-//!     println!("{}: {} calls", program.name, program.calls);
+//!     println!("{}: {} calls", program.name, program.counts.calls);
 //! }
 //! runtime.detach("default_unpin")?;
 //! # Ok(())

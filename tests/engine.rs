@@ -40,7 +40,7 @@ fn programs_are_attached_swapped_and_detached_while_a_linked_duckdb_works() {
     hooks.attach(&program("default_hash"), Options { replace: false }).unwrap();
     assert_eq!(groups(&connection), 1000);
     let attached = &hooks.programs()[0];
-    assert!(attached.calls > 0 && attached.keys >= 100_000, "{attached:?}");
+    assert!(attached.counts.calls > 0 && attached.counts.keys >= 100_000, "{attached:?}");
 
     let taken = hooks.attach(&program("hash_wy"), Options { replace: false }).unwrap_err();
     assert!(taken.to_string().contains("default_hash"), "{taken}");
@@ -70,7 +70,7 @@ fn an_outside_crate_embeds_it_in_three_lines() {
                 let (connection, hooks) = duckbpf::engine::open(\"my.duckdb\")?;\n\
                 hooks.attach(std::env::args().nth(1).unwrap().as_ref(), duckbpf::Options { replace: false })?;\n\
                 connection.execute_batch(\"CREATE TABLE t AS SELECT range AS i FROM range(100000)\")?;\n\
-                println!(\"{} calls\", hooks.programs()[0].calls);\n\
+                println!(\"{} calls\", hooks.programs()[0].counts.calls);\n\
                 Ok(())\n}\n";
     std::fs::create_dir(folder.path().join("src")).unwrap();
     std::fs::write(folder.path().join("Cargo.toml"), manifest).unwrap();

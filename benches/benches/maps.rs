@@ -11,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use duckbpf_runtime::{
     MapDef, MapKind,
-    testing::maps::{Budget, Map, Reclaimer},
+    testing::maps::{Body, Budget, Map, Reclaimer},
 };
 
 const KEYS: u64 = 4096;
@@ -124,5 +124,44 @@ fn readers(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(maps, one_thread, readers);
+/// Two threads submit events of 16 bytes while a third reads them: nanoseconds an event, of both together.
+fn events(criterion: &mut Criterion) {
+    let reclaimer = Reclaimer::new(Box::new(|| {}));
+    let map = Map::new(MapDef::new(MapKind::Ringbuf, 0, 0, 1 << 24), &Budget::new(1 << 30), &reclaimer).expect("a map");
+    let Body::Ring(ring) = map.body() else { unreachable!("a ring buffer has a ring") };
+    let mut group = criterion.benchmark_group("events");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("two writers, one reader", |bench| {
+        bench.iter_custom(|rounds| {
+            let stop = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        black_box(ring.drain(4096));
+                    }
+                });
+                let write = || {
+                    let event = [7u64, 8];
+                    for _ in 0..rounds.div_ceil(2) {
+                        // SAFETY: an array of sixteen bytes.
+                        let _ = black_box(unsafe { ring.output(event.as_ptr().cast(), 16) });
+                    }
+                };
+                let start = Instant::now();
+                let other = scope.spawn(write);
+                write();
+                other.join().expect("the other writer");
+                let took = start.elapsed();
+                stop.store(true, Ordering::Relaxed);
+                took
+            })
+        });
+    });
+    let (written, lost) = (ring.positions().0 / 24, ring.counts().lost);
+    println!("events/two writers, one reader: {written} written, {lost} lost for want of room");
+    group.finish();
+}
+
+criterion_group!(maps, one_thread, readers, events);
 criterion_main!(maps);

@@ -85,6 +85,11 @@ static const __u32 duckbpf_abi_version SEC(".duckbpf.abi") = DUCKBPF_ABI_VERSION
 /* i goes from begin up to, but not including, end. */
 #define bpf_for(i, begin, end) for (__u64 i = (begin), __duckbpf_end = (end); i < __duckbpf_end; i++)
 
+/* A loop whose end is not plain from its counter: loop_budget(1000); while (next(&state) && can_loop) { ... } goes round at most so
+ * many times in all of the block that declares it. */
+#define loop_budget(n) __u32 __duckbpf_budget = (n)
+#define can_loop (__duckbpf_budget-- != 0)
+
 /* --- hash programs declare two constants ---------------------------------------------------------------------------
  *
  *     const volatile __u64 hash_types = DUCKBPF_TYPE_BIT(DUCKBPF_TYPE_INT32) | DUCKBPF_TYPE_BIT(DUCKBPF_TYPE_INT64);

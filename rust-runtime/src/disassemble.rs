@@ -6,7 +6,10 @@ use crate::{
     error::{Error, Problem},
     helpers::Env,
     jit,
-    maps::store::Store,
+    maps::{
+        memory::Budget,
+        store::{DEFAULT_CEILING, Store},
+    },
     object::{self, Memory},
     verifier,
 };
@@ -18,7 +21,7 @@ pub fn disassemble(path: &Path) -> Result<String, Error> {
     let object = Arc::new(object::parse(&bytes).map_err(in_object)?);
     let memory = Memory::new(&object.regions).map_err(|source| Problem::Memory { path: path.to_owned(), source })?;
     // Maps of its own, that no program uses.
-    let bindings = Store::new(Box::new(|| {})).bind(&object, memory, &[]);
+    let bindings = Store::new(Budget::new(DEFAULT_CEILING), Box::new(|| {})).bind(&object, memory, &[]);
     let bindings = bindings.map_err(|source| Problem::Maps { path: path.to_owned(), source })?;
     let mut listings = Vec::new();
     for (index, text) in object.programs.iter().enumerate() {

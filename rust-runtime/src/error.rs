@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use crate::{
     hook::Hook,
-    hooks::Degenerate,
+    hooks::{ContextError, Degenerate},
     jit,
     maps::store::BindError,
     object::{MemoryError, ObjectError, ParameterError},
@@ -56,6 +56,20 @@ pub enum Problem {
     NotPinned { name: String },
     #[error("no program named '{name}' is attached")]
     NotAttached { name: String },
+    #[error("there is no hook '{name}'; hooks: {known}")]
+    NoHook { name: String, known: String },
+    #[error("no program is attached to the hook {hook}")]
+    NothingOn { hook: Hook },
+    #[error(
+        "no program of the gallery is named '{name}'; there are {known}. The path of a file has a slash in it or ends in .o"
+    )]
+    NotInGallery { name: String, known: String },
+    #[error("{name} has programs for {has}; say for which hook, with one of them")]
+    WhichProgram { name: String, has: String },
+    #[error(transparent)]
+    Context { source: ContextError },
+    #[error(transparent)]
+    Map { source: BindError },
     #[error("this process is a fork: its hooks are detached for good; open the database in a process of its own")]
     Forked,
     #[error("another duckbpf runtime is active in this process; load the extension once")]

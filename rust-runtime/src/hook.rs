@@ -6,6 +6,8 @@ use std::fmt;
 
 use duckbpf_abi as abi;
 
+use crate::error::{Error, Problem};
+
 /// A place in the engine where a program may be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
@@ -98,6 +100,11 @@ impl Hook {
 
     pub fn from_name(name: &str) -> Option<Hook> {
         Hook::ALL.into_iter().find(|hook| hook.name() == name)
+    }
+
+    /// As `from_name`; the error tells the names that there are.
+    pub fn named(name: &str) -> Result<Hook, Error> {
+        Hook::from_name(name).ok_or_else(|| Problem::NoHook { name: name.to_owned(), known: names() }.into())
     }
 
     pub fn class(self) -> Class {

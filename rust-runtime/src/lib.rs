@@ -33,10 +33,10 @@ pub use error::{Error, Problem};
 pub use helpers::{ArgKind, Bytes, CallbackKind, Cost, HelperSpec, Hooks, RetKind, TABLE as HELPERS};
 pub use hook::{Class, Hook};
 pub use hooks::{
-    Attached, Degenerate, Generation, MapHandle, MapInfo, Options, PointInfo, ProgramInfo, ProgramReport, Refusals,
-    Report, Runtime, Timings,
+    Attached, ContextError, Counts, Degenerate, Gallery, Generation, Listing, MapHandle, MapInfo, Options, PointInfo,
+    ProgramInfo, ProgramReport, Refusals, Report, RunReport, Runtime, Timings, is_gallery_name,
 };
-pub use jit::Error as CompileError;
+pub use jit::{Error as CompileError, Instruction};
 pub use maps::{
     Error as MapError, Failure, UpdateFlags,
     outside::{Entry, Refusal},
@@ -50,6 +50,6 @@ pub use verifier::{
 };
 
 #[cfg(any(test, feature = "disasm"))]
-pub use hooks::{ContextError, Outcome, Trial, TrialError};
+pub use hooks::{Outcome, Trial, TrialError};
 pub use inspect::{Declared, DeclaredProgram, DeclaredVariable, inspect};
 pub use jit::check_processor;

@@ -120,12 +120,12 @@ fn counters_begin_with_the_program() {
     let host = MockHost::lock();
     host.runtime.replace(&[gallery("default_load", "v4")]).unwrap();
     (0..5).for_each(|_| assert!(load(&host).is_some()));
-    assert_eq!(host.runtime.programs()[0].calls, 5);
+    assert_eq!(host.runtime.programs()[0].counts.calls, 5);
     host.runtime.attach(&gallery("default_unpin", "v4"), Options::default()).unwrap();
-    assert_eq!(host.runtime.programs()[0].calls, 5, "others do not disturb it");
+    assert_eq!(host.runtime.programs()[0].counts.calls, 5, "others do not disturb it");
     host.runtime.replace(&[gallery("default_load", "v4")]).unwrap();
     let program = host.runtime.programs().remove(0);
-    assert_eq!(program.calls, 0, "the same program loaded again is a new one");
+    assert_eq!(program.counts.calls, 0, "the same program loaded again is a new one");
     let timings = program.timings;
     for phase in [timings.read_ns, timings.parse_ns, timings.check_ns, timings.compile_ns, timings.publish_ns] {
         assert!(phase > 0, "{timings:?}");

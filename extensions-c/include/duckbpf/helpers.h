@@ -128,6 +128,15 @@ DUCKBPF_HELPER __u64 (*const duckbpf_database_id)(void) = (void *)0x10004;
 /* The calling thread's small number, as origin.thread_index. Hooks: all but hash. Cost: 10. */
 DUCKBPF_HELPER __u32 (*const duckbpf_thread_index)(void) = (void *)0x10005;
 
+/* The number of the tag of the calling thread's query, as origin.tag: what SET hook_tag says, or a comment of
+ * the statement; 0 when it has none. Hooks: all but hash. Cost: 10. */
+DUCKBPF_HELPER __u32 (*const duckbpf_query_tag)(void) = (void *)0x10006;
+
+/* Copies the text of a tag, without a zero byte at its end, and fills what is left with zeros. The number of
+ * bytes; 0 for other numbers. Tags have at most 63 bytes. Hooks: all but hash. Cost: 40 + 2 per begun 8 bytes
+ * of size. */
+DUCKBPF_HELPER long (*const duckbpf_tag_text)(__u32 tag, char *to, __u32 size) = (void *)0x10007;
+
 /* Bytes that the calling thread's database uses of its buffer pool, some MiB off; 0 when the database is
  * unknown. Hooks: all but hash. Cost: 20. */
 DUCKBPF_HELPER __u64 (*const duckbpf_used_memory)(void) = (void *)0x10010;
@@ -150,6 +159,11 @@ DUCKBPF_HELPER __u64 (*const duckbpf_active_queries)(void) = (void *)0x10014;
 /* Threads of the calling thread's database (the setting threads); 0 when unknown. Hooks: all but hash. Cost:
  * 20. */
 DUCKBPF_HELPER __u64 (*const duckbpf_threads)(void) = (void *)0x10015;
+
+/* Entries of one of the eviction queues of the calling thread's database, in the order in which they are
+ * searched for a victim (storage/buffer/buffer_pool.cpp), an estimate; dead entries, of blocks in use again,
+ * count too. 0 for other numbers. Hooks: all but hash. Cost: 60. */
+DUCKBPF_HELPER __u64 (*const duckbpf_eviction_queue_length)(__u32 queue) = (void *)0x10016;
 
 /* Blocks that the calling thread found in memory, since it began, while a load program was attached. Hooks:
  * all but hash. Cost: 20. */
@@ -190,9 +204,10 @@ DUCKBPF_HELPER long (*const duckbpf_memset)(void *to, __u32 byte, __u64 size) = 
 DUCKBPF_HELPER long (*const duckbpf_memcmp)(const void *a, const void *b, __u64 size) = (void *)0x10032;
 
 /* The value that belongs to the context's block (its file and number), or NULL. flags:
- * BPF_LOCAL_STORAGE_GET_F_CREATE (1) makes one where there is none, a copy of value or zeros. When the map is
- * full, blocks that were not looked at lately lose theirs; a number that DuckDB gives to new content keeps
- * it. Hooks: load, unpin, evict, queue_insert. Cost: 60 + 4 per begun 8 bytes of the value. */
+ * BPF_LOCAL_STORAGE_GET_F_CREATE (1) makes one where there is none, a copy of value or zeros. It goes with
+ * DuckDB's handle of the block: when the block is dropped, or its database closed. When the map is full,
+ * blocks that were not looked at lately lose theirs. Hooks: load, unpin. Cost: 60 + 4 per begun 8 bytes of
+ * the value. */
 DUCKBPF_HELPER void *(*const duckbpf_block_storage_get)(void *map, void *ctx, const void *value, __u64 flags) = (void *)0x10040;
 
 /* Frees the value that belongs to the context's block. 0, -ENOENT, -EBUSY. Hooks: load, unpin, evict,

@@ -93,6 +93,9 @@ struct duckbpf_runtime {
 	/* Takes out the oldest line that programs wrote with bpf_trace_printk; returns its bytes, 0 when there is none. Called
 	 * outside of programs and of the locks that a hook may hold. */
 	__u64 (*read_log)(char *line, __u64 size);
+	/* A block is gone, with whatever it held. Called inside of an epoch, perhaps under DuckDB's locks, while watch_blocks() is on; must
+	 * not block. */
+	void (*block_ended)(__u64 file_id, __s64 block_id);
 };
 
 /* What engine_state() tells. Of the database that the calling thread works for, where one is meant. */
@@ -106,7 +109,8 @@ enum duckbpf_state {
 	DUCKBPF_STATE_BUFFER_HITS = 6,    /* blocks that the thread found in memory while load had a program */
 	DUCKBPF_STATE_BUFFER_MISSES = 7,  /* blocks that it had to read */
 	DUCKBPF_STATE_SPILL_BYTES = 8,    /* of temporary files on disk */
-	DUCKBPF_STATE_COUNT = 9
+	DUCKBPF_STATE_EVICTION_QUEUE = 9, /* entries of one of the buffer pool's eviction queues, the dead included, an estimate */
+	DUCKBPF_STATE_COUNT = 10
 };
 
 #define DUCKBPF_CARRIER_GRAFT 1u
@@ -116,6 +120,7 @@ enum duckbpf_state {
 #define DUCKBPF_ERROR_BUSY (-16)    /* another runtime is registered */
 #define DUCKBPF_ERROR_FORKED (-10)  /* this process is a fork: its hooks are detached for good */
 #define DUCKBPF_ERROR_VERSION (-22) /* the runtime speaks another version */
+#define DUCKBPF_ERROR_MEMORY (-12)  /* the database's memory_limit does not allow it */
 
 /* What the host offers. Obtained from duckdb_hookpoints_v1(); lives as long as the process. */
 struct duckbpf_host {
@@ -147,6 +152,16 @@ struct duckbpf_host {
 	__u32 (*thread_index)(void);
 	/* One of enum duckbpf_state; 0 when it is unknown. Reads counters, takes no lock. */
 	__u64 (*engine_state)(__u32 what, __u64 argument);
+
+	/* Copies the text of a tag (duckbpf_origin.tag) and returns its bytes, at most `size`; 0: there is no such tag. Callable inside a
+	 * program. */
+	__u64 (*tag_text)(__u32 tag, char *text, __u64 size);
+	/* The bytes that the runtime's maps take in all: they count as memory of the database that the calling thread works for, or of one
+	 * that counted them before and lives. DUCKBPF_OK, also where no database is known; or DUCKBPF_ERROR_MEMORY, and nothing has changed.
+	 * Not to be called under DuckDB's locks. */
+	int (*account_memory)(__u64 bytes);
+	/* Whether block_ended() is to be called. */
+	void (*watch_blocks)(__u32 on);
 
 	/* For measurements: the nanoseconds that so many passes of the load hook's hookpoint take here, with seven fields made up.
 	 * What is attached to load is called and counted. */

@@ -77,7 +77,7 @@ struct duckbpf_origin {
 	__u64 connection_id;
 	__u64 query_id;
 	__u32 thread_index; /* small dense number of the calling thread; a dead thread's number is used again */
-	__u32 reserved;
+	__u32 tag;          /* of the query: a number for SET hook_tag's text, or a comment's; 0: it has none */
 };
 DUCKBPF_ASSERT_SIZE(duckbpf_origin, 32);
 

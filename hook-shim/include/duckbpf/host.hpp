@@ -218,6 +218,16 @@ void ForgetBlock(const duckdb::BlockMemory &memory);
 bool IsKept(const duckdb::BlockMemory &memory);
 //! How many kept blocks one search for a victim may pass over in a queue with this many live entries
 idx_t KeptBudget(idx_t live_entries);
+//! Entries of one of a pool's eviction queues, an estimate; defined in the pool's own unit
+idx_t EvictionQueueLength(const duckdb::BufferPool &pool, idx_t queue);
+
+//! Whether somebody keeps something by block (block storage)
+extern std::atomic<bool> blocks_watched;
+inline bool BlocksWatched() {
+	return __builtin_expect(blocks_watched.load(std::memory_order_relaxed), 0);
+}
+//! The block goes away
+void EndBlock(const duckdb::BlockManager &manager, int64_t block_id);
 //! The block manager is new: its file gets a number of its own
 void RegisterFile(const duckdb::BlockManager &manager);
 

@@ -23,6 +23,7 @@ states! {
     buffer_hits DUCKBPF_STATE_BUFFER_HITS
     buffer_misses DUCKBPF_STATE_BUFFER_MISSES
     spill_bytes DUCKBPF_STATE_SPILL_BYTES
+    eviction_queue_length DUCKBPF_STATE_EVICTION_QUEUE
 }
 
 #[cfg(test)]
@@ -34,7 +35,9 @@ mod tests {
     fn each_asks_for_its_own_state() {
         let env = Env::leak(testing::host());
         let helpers = [used_memory, max_memory, used_memory_by_tag, queue_length, active_queries, threads];
-        for (what, helper) in helpers.into_iter().chain([buffer_hits, buffer_misses, spill_bytes]).enumerate() {
+        for (what, helper) in
+            helpers.into_iter().chain([buffer_hits, buffer_misses, spill_bytes, eviction_queue_length]).enumerate()
+        {
             assert_eq!(helper(7, 0, 0, 0, 0, env), 1000 * what as u64 + 7);
             assert_eq!(helper(7, 0, 0, 0, 0, Env::detached()), 0, "without a host nothing is known");
         }

@@ -85,6 +85,15 @@ impl Env {
         }
     }
 
+    /// Writes a tag's text and returns its bytes; 0: there is no such tag.
+    pub fn tag_text(&self, tag: u32, to: &mut [u8]) -> usize {
+        match self.host().and_then(|host| host.tag_text) {
+            // SAFETY: as above; `to` has so many bytes.
+            Some(tag_text) => unsafe { tag_text(tag, to.as_mut_ptr().cast(), to.len() as u64) as usize },
+            None => 0,
+        }
+    }
+
     fn origin(&self) -> duckbpf_origin {
         let mut origin = duckbpf_origin::default();
         if let Some(current_origin) = self.host().and_then(|host| host.current_origin) {

@@ -41,6 +41,19 @@ impl Print {
     }
 }
 
+impl Env {
+    /// A line for the log, cut where it is long.
+    pub fn log(&self, line: &str) {
+        self.log_bytes(&line.as_bytes()[..line.floor_char_boundary(LINE)]);
+    }
+
+    /// False: there is no room for it, or too much is written in this second.
+    fn log_bytes(&self, line: &[u8]) -> bool {
+        let second = super::time::ktime_get_ns(0, 0, 0, 0, 0, self) / 1_000_000_000;
+        self.print().is_some_and(|print| print.write(line, second).is_ok())
+    }
+}
+
 /// A line while it is written.
 struct Line {
     bytes: [u8; LINE],
@@ -116,11 +129,7 @@ pub extern "C" fn trace_printk(format: u64, size: u64, a: u64, b: u64, c: u64, e
         if line.format(&text[..size], [a, b, c]).is_none() || line.len == 0 {
             return errno(libc::EINVAL);
         }
-        let second = super::time::ktime_get_ns(0, 0, 0, 0, 0, env) / 1_000_000_000;
-        match env.print().map(|print| print.write(&line.bytes[..line.len], second)) {
-            Some(Ok(())) => line.len as u64,
-            _ => errno(libc::EAGAIN),
-        }
+        if env.log_bytes(&line.bytes[..line.len]) { line.len as u64 } else { errno(libc::EAGAIN) }
     })
 }
 

@@ -364,6 +364,30 @@ pub static TABLE: &[HelperSpec] = &[
         ..PLAIN
     },
     HelperSpec {
+        id: 0x10006,
+        name: "query_tag",
+        ret: RetKind::Scalar32,
+        function: time::query_tag,
+        returns: "__u32",
+        doc: "The number of the tag of the calling thread's query, as origin.tag: what SET hook_tag says, or a comment \
+              of the statement; 0 when it has none.",
+        example: "__u32 tag = duckbpf_query_tag();",
+        ..PLAIN
+    },
+    HelperSpec {
+        id: 0x10007,
+        name: "tag_text",
+        args: [Scalar, MemoryOut { size: 2 }, Size, NoArg, NoArg],
+        cost: Cost::with(40, Bytes::Arg(2), 2),
+        function: time::tag_text,
+        returns: "long",
+        parameters: &["__u32 tag", "char *to", "__u32 size"],
+        doc: "Copies the text of a tag, without a zero byte at its end, and fills what is left with zeros. The number of bytes; 0 for \
+              other numbers. Tags have at most 63 bytes.",
+        example: "duckbpf_tag_text(ctx->origin.tag, event->tag, sizeof(event->tag));",
+        ..PLAIN
+    },
+    HelperSpec {
         id: 0x10010,
         name: "used_memory",
         cost: Cost::fixed(20),
@@ -419,6 +443,18 @@ pub static TABLE: &[HelperSpec] = &[
         function: engine::threads,
         doc: "Threads of the calling thread's database (the setting threads); 0 when unknown.",
         example: "__u64 threads = duckbpf_threads();",
+        ..PLAIN
+    },
+    HelperSpec {
+        id: 0x10016,
+        name: "eviction_queue_length",
+        args: [Scalar, NoArg, NoArg, NoArg, NoArg],
+        cost: Cost::fixed(60),
+        function: engine::eviction_queue_length,
+        parameters: &["__u32 queue"],
+        doc: "Entries of one of the eviction queues of the calling thread's database, in the order in which they are searched for a victim \
+              (storage/buffer/buffer_pool.cpp), an estimate; dead entries, of blocks in use again, count too. 0 for other numbers.",
+        example: "__u64 candidates = duckbpf_eviction_queue_length(0);",
         ..PLAIN
     },
     HelperSpec {
@@ -553,8 +589,8 @@ pub static TABLE: &[HelperSpec] = &[
         returns: "void *",
         parameters: &["void *map", "void *ctx", "const void *value", "__u64 flags"],
         doc: "The value that belongs to the context's block (its file and number), or NULL. flags: BPF_LOCAL_STORAGE_GET_F_CREATE (1) makes \
-              one where there is none, a copy of value or zeros. When the map is full, blocks that were not looked at lately lose theirs; a \
-              number that DuckDB gives to new content keeps it.",
+              one where there is none, a copy of value or zeros. It goes with DuckDB's handle of the block: when \
+              the block is dropped, or its database closed. When the map is full, blocks that were not looked at lately lose theirs.",
         example: "struct seen *seen = duckbpf_block_storage_get(&blocks, ctx, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);",
         ..PLAIN
     },

@@ -1,6 +1,8 @@
 //! What the runtime tells about hooks and programs: plain values, ready for tables.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::SystemTime};
+
+use duckbpf_abi::duckbpf_hook_counters;
 
 use crate::hook::{Class, Hook};
 
@@ -30,6 +32,52 @@ pub struct Attached {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refusals(pub [u64; duckbpf_abi::DUCKBPF_REFUSAL_COUNT as usize]);
 
+/// What programs did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls; hash: vectors.
+    pub calls: u64,
+    /// Decisions that were followed.
+    pub applied: u64,
+    pub refused: Refusals,
+    /// Hash: keys.
+    pub keys: u64,
+    /// Calls that were timed, and their time; both stand still unless sampling is on.
+    pub timed_calls: u64,
+    pub timed_ns: u64,
+}
+
+impl Counts {
+    /// What came since.
+    pub fn since(self, then: Counts) -> Counts {
+        let mut refused = self.refused;
+        for (now, then) in refused.0.iter_mut().zip(then.refused.0) {
+            *now = now.saturating_sub(then);
+        }
+        Counts {
+            calls: self.calls.saturating_sub(then.calls),
+            applied: self.applied.saturating_sub(then.applied),
+            refused,
+            keys: self.keys.saturating_sub(then.keys),
+            timed_calls: self.timed_calls.saturating_sub(then.timed_calls),
+            timed_ns: self.timed_ns.saturating_sub(then.timed_ns),
+        }
+    }
+
+    /// What all calls took, in nanoseconds, judged by those that were timed; 0 without any.
+    pub fn run_time_ns(&self) -> u64 {
+        let estimate = u128::from(self.timed_ns) * u128::from(self.calls) / u128::from(self.timed_calls.max(1));
+        u64::try_from(estimate).unwrap_or(u64::MAX)
+    }
+}
+
+impl From<duckbpf_hook_counters> for Counts {
+    fn from(counters: duckbpf_hook_counters) -> Self {
+        let duckbpf_hook_counters { calls, applied, refused, keys, timed_calls, timed_ns } = counters;
+        Counts { calls, applied, refused: Refusals(refused), keys, timed_calls, timed_ns }
+    }
+}
+
 impl Refusals {
     /// The reasons' names, in the order of the counts.
     pub const NAMES: [&'static str; duckbpf_abi::DUCKBPF_REFUSAL_COUNT as usize] =
@@ -53,12 +101,7 @@ pub struct PointInfo {
     pub program: Option<String>,
     /// The generation in which that program was attached; 0 without one.
     pub generation: Generation,
-    /// Calls of programs; hash: vectors.
-    pub calls: u64,
-    pub applied: u64,
-    pub refused: Refusals,
-    /// Hash: keys.
-    pub keys: u64,
+    pub counts: Counts,
 }
 
 /// Nanoseconds that each phase of a load took. Read and parse are the whole object's, the others one program's,
@@ -79,6 +122,8 @@ pub struct Timings {
 /// An attached program. Counts begin with the publication of the program.
 #[derive(Clone, Debug)]
 pub struct ProgramInfo {
+    /// Its number in the process.
+    pub id: u64,
     /// The object's name: the file's stem without `.bpf.o`.
     pub name: String,
     pub path: PathBuf,
@@ -89,15 +134,10 @@ pub struct ProgramInfo {
     pub hook: Hook,
     /// The generation in which it was attached.
     pub generation: Generation,
-    /// Calls; hash: vectors.
-    pub calls: u64,
-    pub applied: u64,
-    pub refused: Refusals,
-    /// Hash: keys.
-    pub keys: u64,
-    /// Calls that were timed, and their time; both 0 unless sampling is on.
-    pub timed_calls: u64,
-    pub timed_ns: u64,
+    pub loaded_at: SystemTime,
+    /// Instructions; those with 64-bit constants count twice.
+    pub instructions: usize,
+    pub counts: Counts,
     pub bytecode_bytes: usize,
     pub jit_bytes: usize,
     /// Of global variables, which the object's programs share.

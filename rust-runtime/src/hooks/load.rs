@@ -8,7 +8,11 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{HookSet, Timings, quality};
+use super::{
+    HookSet, Timings,
+    gallery::{self, Gallery, is_gallery_name},
+    quality,
+};
 use crate::{
     error::Problem,
     helpers::Env,
@@ -55,6 +59,7 @@ impl Drop for Targets {
 pub struct Context<'a> {
     pub env: &'static Env,
     pub store: &'a Store,
+    pub gallery: Option<&'static dyn Gallery>,
     /// What is attached: an object of the same name hands its maps on.
     pub current: &'a HookSet,
     /// Constants that are set before the check.
@@ -75,8 +80,8 @@ pub struct LoadedProgram {
 pub fn load(path: &Path, context: Context<'_>) -> Result<Loaded, Problem> {
     let name = program_name(path)?;
     let in_object = |source| Problem::Object { path: path.to_owned(), source };
-    let (bytes, read_ns) = timed(|| object::read(path));
-    let bytes = bytes.map_err(in_object)?;
+    let (bytes, read_ns) = timed(|| gallery::read(path, context.gallery));
+    let bytes = bytes?;
     let (object, parse_ns) = timed(|| object::parse(&bytes));
     let mut object = object.map_err(in_object)?;
     for (name, value) in context.parameters {
@@ -104,8 +109,10 @@ pub fn load(path: &Path, context: Context<'_>) -> Result<Loaded, Problem> {
     TargetLoader { path, object: &object, bindings: &bindings, env: context.env }.fill(&programs)?;
     let timings: Vec<Timings> = programs.iter().map(|program| program.timings).collect();
     probes::load(&name, &path.to_string_lossy(), &timings);
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Ok(Loaded { name, path: absolute, object, bindings, programs, targets })
+    let is_named = context.gallery.is_some() && is_gallery_name(path);
+    let absolute = if is_named { None } else { std::path::absolute(path).ok() };
+    let path = absolute.unwrap_or_else(|| path.to_owned());
+    Ok(Loaded { name, path, object, bindings, programs, targets })
 }
 
 /// Compiles programs that others go on in, and puts them into the maps that name them.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{HookSet, Runtime, synchronize};
+use super::{HookSet, Runtime};
 use crate::{
     error::{Error, Problem},
     maps::{Body, Map, UpdateFlags, outside::Entry, outside::Refusal},
@@ -26,7 +26,7 @@ pub struct MapInfo {
     /// Bytes of memory that it counts for.
     pub bytes: u64,
     pub pinned: bool,
-    /// Ring buffers: records for which there was no room.
+    /// Ring buffers: records for which there was no room, or which reached nobody.
     pub lost: u64,
 }
 
@@ -126,6 +126,15 @@ impl MapHandle {
         self.map()?.drain(most)
     }
 
+    /// Says that so many records, which were drained, reached nobody: they count as lost.
+    pub fn lose(&self, records: u64) {
+        if let Place::Map(map) = &self.place
+            && let Body::Ring(ring) = map.body()
+        {
+            ring.lose(records);
+        }
+    }
+
     fn map(&self) -> Result<&Map, Refusal> {
         match &self.place {
             Place::Map(map) => Ok(map),
@@ -143,9 +152,16 @@ impl Runtime {
             None => None,
         };
         let before = outer.map()?.set_map(key, inner)?;
-        synchronize(self.host.synchronize);
+        self.grace.wait();
         drop(before);
         Ok(())
+    }
+
+    /// Makes a map that is kept by its name: objects that declare it pinned, with the same layout, share it.
+    pub fn create_map(&self, def: MapDef) -> Result<MapHandle, Error> {
+        let _changing = self.begin_change()?;
+        let map = self.store.create(def).map_err(|source| Problem::Map { source })?;
+        Ok(MapHandle::of_map(&map, None))
     }
 
     /// Every map and section of variables: of attached objects, and pinned.

@@ -11,19 +11,21 @@
 //! once; the others wait in `retired`, which is tried at each change and when the host says that a pin went away. That call
 //! comes from the middle of the engine and must not block: it tries the lock, and leaves a flag if it is taken.
 
-#[cfg(any(test, feature = "disasm"))]
 mod context;
+mod gallery;
+mod grace;
 mod info;
 mod load;
 mod maps;
 mod quality;
+mod run;
 mod set;
 #[cfg(any(test, feature = "disasm"))]
 mod trial;
 
 use std::{
     ffi::c_char,
-    panic::catch_unwind,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process, ptr,
     sync::{
@@ -41,16 +43,24 @@ use crate::{
     helpers::Env,
     hook::Hook,
     jit,
-    maps::store::Store,
+    maps::{
+        BlockKey,
+        memory::Budget,
+        store::{DEFAULT_CEILING, Store},
+    },
     object::Parameter,
     probes,
 };
-#[cfg(any(test, feature = "disasm"))]
 pub use context::ContextError;
-pub use info::{Attached, Generation, Options, PointInfo, ProgramInfo, ProgramReport, Refusals, Report, Timings};
+pub use gallery::{Gallery, is_gallery_name};
+use grace::Grace;
+pub use info::{
+    Attached, Counts, Generation, Options, PointInfo, ProgramInfo, ProgramReport, Refusals, Report, Timings,
+};
 use load::{Loaded, load};
 pub use maps::{MapHandle, MapInfo};
 pub use quality::Degenerate;
+pub use run::{Listing, RunReport};
 use set::{AttachedObject, AttachedProgram, HookSet};
 #[cfg(any(test, feature = "disasm"))]
 pub use trial::{Outcome, Trial, TrialError};
@@ -62,6 +72,8 @@ pub struct Runtime {
     /// The process that it serves: a fork of it is detached.
     owner: u32,
     env: &'static Env,
+    grace: Arc<Grace>,
+    gallery: OnceLock<&'static dyn Gallery>,
     published: ArcSwap<HookSet>,
     /// Makes maps, and keeps those that are pinned.
     store: Store,
@@ -86,7 +98,24 @@ static TABLE: duckbpf_runtime = duckbpf_runtime {
     reserved: 0,
     unpinned: Some(unpinned),
     read_log: Some(read_log),
+    block_ended: Some(block_ended),
 };
+
+/// Called by the host where a block goes, inside of an epoch.
+unsafe extern "C" fn block_ended(file_id: u64, block_id: i64) {
+    let end = || RUNTIME.get().map(|runtime| runtime.store.block_ended(BlockKey { file_id, block_id }));
+    // Nothing in there panics; if something does all the same, the value stays for a while.
+    let _ = catch_unwind(AssertUnwindSafe(end));
+}
+
+/// What maps may take, of which the host's database keeps account.
+fn budget(host: &'static duckbpf_host) -> Arc<Budget> {
+    match host.account_memory {
+        // SAFETY: the host's function, called outside of DuckDB's locks: maps are made and dropped on the control path.
+        Some(account) => Budget::accounted(DEFAULT_CEILING, Box::new(move |bytes| unsafe { account(bytes) } == 0)),
+        None => Budget::new(DEFAULT_CEILING),
+    }
+}
 
 /// Called by the host when a query ends, outside of its locks.
 unsafe extern "C" fn read_log(line: *mut c_char, size: u64) -> u64 {
@@ -125,19 +154,30 @@ impl Runtime {
             abi::DUCKBPF_ERROR_FORKED => return Err(Problem::Forked.into()),
             code => return Err(Problem::Host(code).into()),
         }
+        let grace = Arc::new(Grace::new(host.synchronize));
         Ok(RUNTIME.get_or_init(|| Runtime {
             host,
             owner: process::id(),
             env: Env::leak(host),
-            store: Store::new(Box::new({
-                let wait = host.synchronize;
-                move || synchronize(wait)
-            })),
+            store: Store::new(
+                budget(host),
+                Box::new({
+                    let grace = grace.clone();
+                    move || grace.wait()
+                }),
+            ),
+            grace,
+            gallery: OnceLock::new(),
             changing: Mutex::default(),
             published: ArcSwap::from_pointee(HookSet::new(Generation(0), Vec::new())),
             control: Mutex::default(),
             unpinned: AtomicBool::new(false),
         }))
+    }
+
+    /// Paths without a slash that do not end in `.o` are names of these from now on. The first gallery stays.
+    pub fn set_gallery(&self, gallery: &'static dyn Gallery) {
+        let _ = self.gallery.set(gallery);
     }
 
     /// Attaches exactly these objects, all or none, in one step; reads every file anew. An empty list detaches all.
@@ -195,6 +235,18 @@ impl Runtime {
         })
     }
 
+    /// Detaches the object that has a program for a hook, with all its programs. Its name.
+    pub fn detach_hook(&self, hook: Hook) -> Result<(String, Generation), Error> {
+        let _changing = self.begin_change()?;
+        let mut name = String::new();
+        let generation = self.change(|current, _| {
+            let (holder, _) = current.on(hook).ok_or(Problem::NothingOn { hook })?;
+            name.clone_from(&holder.name);
+            Ok(current.objects.iter().filter(|object| object.name != name).cloned().collect())
+        })?;
+        Ok((name, generation))
+    }
+
     pub fn detach_all(&self) -> Result<Generation, Error> {
         let _changing = self.begin_change()?;
         self.change(|_, _| Ok(Vec::new()))
@@ -202,10 +254,7 @@ impl Runtime {
 
     /// Reads, checks and compiles an object, and attaches nothing.
     pub fn verify(&self, path: &Path) -> Result<Report, Error> {
-        // Its maps are its own: what it would take over when attached stays as it is.
-        let nothing = HookSet::new(Generation(0), Vec::new());
-        let loaded = load(path, load::Context { optional: true, ..self.context(&nothing, &[]) });
-        let loaded = loaded.map_err(|problem| self.unchanged(problem))?;
+        let loaded = self.load_apart(path)?;
         let programs = loaded.programs.iter().map(|loaded| {
             let text = loaded.program.text();
             ProgramReport {
@@ -231,17 +280,13 @@ impl Runtime {
     pub fn points(&self) -> Vec<PointInfo> {
         let (set, counters) = (self.published.load_full(), self.counters());
         let point = |hook: Hook| {
-            let counters = &counters[hook.index()];
             let attached = set.on(hook);
             PointInfo {
                 hook,
                 class: hook.class(),
                 program: attached.map(|(object, _)| object.name.clone()),
                 generation: attached.map_or(Generation(0), |(_, program)| program.generation),
-                calls: counters.calls,
-                applied: counters.applied,
-                refused: Refusals(counters.refused),
-                keys: counters.keys,
+                counts: counters[hook.index()].into(),
             }
         };
         Hook::ALL.into_iter().map(point).collect()
@@ -260,6 +305,22 @@ impl Runtime {
             // SAFETY: the host's functions may be called from any thread (abi.h).
             unsafe { set_sampling(u32::from(on)) };
         }
+    }
+
+    /// The tags that queries have had: what `SET hook_tag` said, and comments. Programs know them by their numbers.
+    pub fn tags(&self) -> Vec<(u32, String)> {
+        let mut text = [0; 64];
+        (1..)
+            .map_while(|tag| match self.env.tag_text(tag, &mut text) {
+                0 => None,
+                bytes => Some((tag, String::from_utf8_lossy(&text[..bytes]).into_owned())),
+            })
+            .collect()
+    }
+
+    /// A line for DuckDB's log, as programs write them. It is cut where it is long, and lost where there are too many.
+    pub fn log(&self, line: &str) {
+        self.env.log(line);
     }
 
     /// What this runtime stands on: its build and its carrier.
@@ -281,7 +342,8 @@ impl Runtime {
     }
 
     fn context<'a>(&'a self, current: &'a HookSet, parameters: &'a [(String, Parameter)]) -> load::Context<'a> {
-        load::Context { env: self.env, store: &self.store, current, parameters, optional: false }
+        let gallery = self.gallery.get().copied();
+        load::Context { env: self.env, store: &self.store, gallery, current, parameters, optional: false }
     }
 
     fn begin_change(&self) -> Result<MutexGuard<'_, ()>, Error> {
@@ -322,6 +384,7 @@ impl Runtime {
             // A program is published once, so the cell is empty.
             let _ = program.baseline.set(counters[program.hook().index()]);
         }
+        self.watch_blocks();
         let start = Instant::now();
         // SAFETY: the set and its programs are kept: by `published`, then until synchronize() has returned by `current`, then
         // by `retired` while they are pinned.
@@ -339,10 +402,22 @@ impl Runtime {
         let gone = current.objects.iter().filter(|object| !next.objects.iter().any(|stays| Arc::ptr_eq(stays, object)));
         control.retired.extend(gone.cloned());
         self.published.store(Arc::clone(&next));
-        synchronize(self.host.synchronize);
+        self.grace.wait();
         self.store.pin(next.objects.iter().flat_map(|object| object.bindings.maps().cloned()));
         control.reclaim();
+        if let Some(forgotten) = self.store.forget_blocks() {
+            self.watch_blocks();
+            self.grace.wait();
+            drop(forgotten);
+        }
         Ok(())
+    }
+
+    fn watch_blocks(&self) {
+        if let Some(watch_blocks) = self.host.watch_blocks {
+            // SAFETY: the host's functions may be called from any thread (abi.h).
+            unsafe { watch_blocks(u32::from(self.store.watches_blocks())) };
+        }
     }
 
     /// Frees what has lost its last pin, unless somebody else is at it: they look again when they are done.
@@ -375,14 +450,6 @@ impl Runtime {
 impl Control {
     fn reclaim(&mut self) {
         self.retired.retain(|object| object.is_pinned());
-    }
-}
-
-/// Waits until no program runs that ran at the call.
-fn synchronize(wait: Option<unsafe extern "C" fn()>) {
-    if let Some(wait) = wait {
-        // SAFETY: the host's function, called outside of hookpoints, as it must be.
-        unsafe { wait() };
     }
 }
 
@@ -430,23 +497,17 @@ fn conflict(path: &Path, name: &str, hooks: &[Hook], holder: &AttachedObject) ->
 fn program_info(object: &AttachedObject, program: &AttachedProgram, now: &duckbpf_hook_counters) -> ProgramInfo {
     let text = program.program.text();
     let then = program.baseline.get().copied().unwrap_or_default();
-    let mut refused = now.refused;
-    for (now, then) in refused.iter_mut().zip(then.refused) {
-        *now = now.saturating_sub(then);
-    }
     ProgramInfo {
+        id: program.id,
+        loaded_at: program.loaded_at,
+        instructions: text.insns.len(),
         name: object.name.clone(),
         path: object.path.clone(),
         symbol: text.symbol.clone(),
         tag: program.tag.clone(),
         hook: program.hook(),
         generation: program.generation,
-        calls: now.calls.saturating_sub(then.calls),
-        applied: now.applied.saturating_sub(then.applied),
-        refused: Refusals(refused),
-        keys: now.keys.saturating_sub(then.keys),
-        timed_calls: now.timed_calls.saturating_sub(then.timed_calls),
-        timed_ns: now.timed_ns.saturating_sub(then.timed_ns),
+        counts: Counts::from(*now).since(then.into()),
         bytecode_bytes: text.bytecode_bytes(),
         jit_bytes: program.program.code().len(),
         memory_bytes: program.program.memory().size(),

@@ -11,6 +11,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use duckbpf_abi::{
@@ -50,6 +51,9 @@ pub struct AttachedObject {
 
 #[derive(Debug)]
 pub struct AttachedProgram {
+    /// Its number in the process.
+    pub id: u64,
+    pub loaded_at: SystemTime,
     pub program: Program,
     pub tag: String,
     pub timings: Timings,
@@ -134,7 +138,10 @@ impl AttachedProgram {
             hook: program.hook() as u32,
             flags,
         };
+        static NEWEST: AtomicU64 = AtomicU64::new(0);
         AttachedProgram {
+            id: NEWEST.fetch_add(1, Ordering::Relaxed) + 1,
+            loaded_at: SystemTime::now(),
             program,
             tag,
             timings,

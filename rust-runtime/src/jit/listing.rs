@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, SymbolResolver, SymbolResult};
 
-use super::{Error, Program, emit};
+use super::{Error, Program, emit, instructions::machine_code};
 use crate::helpers::{self, Env};
 
 /// Columns for the bytecode.
@@ -44,16 +44,13 @@ fn write(out: &mut String, program: &Program, assembled: &emit::Assembled) -> fm
                 writeln!(out, "; {}", source.as_deref().unwrap_or_default())?;
                 line = source;
             }
-            // Up to where the next instruction's code begins. Without code of its own, it is a part of the one before.
-            let begins = |slot: &usize| assembled.slots[*slot] != u32::MAX;
-            let end = (pc + 1..assembled.slots.len()).find(begins);
-            let end = end.map_or(assembled.code_end, |slot| assembled.slots[slot] as usize);
             let left = format!("{pc:5}: {op}");
-            if begins(&pc) {
-                machine.up_to(out, &left, assembled.slots[pc] as usize, end)?;
-                shown = end;
-            } else {
-                writeln!(out, "{left:LEFT$} |   with the one before")?;
+            match machine_code(assembled, pc) {
+                Some(code) => {
+                    machine.up_to(out, &left, code.start, code.end)?;
+                    shown = code.end;
+                }
+                None => writeln!(out, "{left:LEFT$} |   with the one before")?,
             }
         }
     }

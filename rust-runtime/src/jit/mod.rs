@@ -17,6 +17,7 @@
 //! keys/      a hash program's body inlined into loops over a vector of keys
 //! memory     where code lies: never writable and executable at once
 //! symbols    names for perf and gdb, on request
+//! instructions  which machine code an instruction became
 //! listing    bytecode and machine code side by side (feature `disasm`)
 //! ```
 //!
@@ -24,6 +25,7 @@
 
 #[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
 mod emit;
+mod instructions;
 mod keys;
 #[cfg(any(test, feature = "disasm"))]
 mod listing;
@@ -45,6 +47,7 @@ use crate::{
     object::{Memory, ProgramText},
     verifier::{Facts, Verified},
 };
+pub use instructions::{Instruction, instructions};
 #[cfg(any(test, feature = "disasm"))]
 pub use listing::listing;
 use memory::Code;
@@ -76,7 +79,6 @@ pub struct Program {
     tail_entry: usize,
     /// The code refers to them by address.
     bindings: Bindings,
-    #[cfg(any(test, feature = "disasm"))]
     env: &'static Env,
 }
 
@@ -100,7 +102,6 @@ pub fn compile(verified: Verified, bindings: impl Into<Bindings>, env: &'static 
         hash_batch: assembled.hash_batch,
         tail_entry: assembled.tail_entry,
         bindings,
-        #[cfg(any(test, feature = "disasm"))]
         env,
     })
 }
@@ -151,7 +152,6 @@ impl Program {
     }
 
     /// The same code, and which instruction became what.
-    #[cfg(any(test, feature = "disasm"))]
     fn assemble_again(&self) -> Result<emit::Assembled, Error> {
         emit::assemble(&self.verified, &self.bindings, self.env, true).map_err(Error::Assemble)
     }

@@ -3,7 +3,7 @@
 use std::{
     io, ptr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -12,16 +12,38 @@ use super::Error;
 
 const PAGE: usize = 4096;
 
+/// Is told how many bytes there are in all; false: it allows no more than before.
+pub type Account = Box<dyn Fn(u64) -> bool + Send + Sync>;
+
 /// What all maps of the process may take together.
-#[derive(Debug)]
 pub struct Budget {
     used: AtomicU64,
     ceiling: AtomicU64,
+    account: Option<Account>,
+    /// Held from a change until it was told.
+    telling: Mutex<()>,
+}
+
+impl std::fmt::Debug for Budget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Budget").field("used", &self.used).field("ceiling", &self.ceiling).finish_non_exhaustive()
+    }
 }
 
 impl Budget {
+    /// One of which nobody else knows.
     pub fn new(ceiling: u64) -> Arc<Budget> {
-        Arc::new(Budget { used: AtomicU64::new(0), ceiling: AtomicU64::new(ceiling) })
+        Budget::make(ceiling, None)
+    }
+
+    /// One that somebody keeps account of.
+    pub fn accounted(ceiling: u64, account: Account) -> Arc<Budget> {
+        Budget::make(ceiling, Some(account))
+    }
+
+    fn make(ceiling: u64, account: Option<Account>) -> Arc<Budget> {
+        let (used, ceiling) = (AtomicU64::new(0), AtomicU64::new(ceiling));
+        Arc::new(Budget { used, ceiling, account, telling: Mutex::default() })
     }
 
     pub fn used(&self) -> u64 {
@@ -40,14 +62,31 @@ impl Budget {
     fn take(&self, bytes: u64) -> Result<(), Error> {
         let ceiling = self.ceiling();
         let fits = |used: u64| used.checked_add(bytes).filter(|&used| used <= ceiling);
+        let _telling = self.telling();
         match self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
-            Ok(_) => Ok(()),
+            Ok(_) if self.tell() => Ok(()),
+            Ok(_) => {
+                self.used.fetch_sub(bytes, Ordering::Relaxed);
+                Err(Error::Engine { bytes })
+            }
             Err(used) => Err(Error::TooMuchMemory { bytes, used, ceiling }),
         }
     }
 
     fn give_back(&self, bytes: u64) {
+        let _telling = self.telling();
         self.used.fetch_sub(bytes, Ordering::Relaxed);
+        // Less is always allowed.
+        self.tell();
+    }
+
+    fn telling(&self) -> MutexGuard<'_, ()> {
+        // It guards nothing but an order.
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) -> bool {
+        self.account.as_ref().is_none_or(|account| account(self.used()))
     }
 }
 
@@ -197,6 +236,26 @@ mod tests {
         assert!(matches!(Slab::new(u64::MAX, &budget), Err(Error::TooMuchMemory { .. })));
         drop((slab, ring));
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn who_keeps_account_knows_all_and_may_refuse() {
+        let told = Arc::new(AtomicU64::new(0));
+        let teller = told.clone();
+        let account = move |bytes| {
+            let allowed = bytes <= 3 * 4096;
+            if allowed {
+                teller.store(bytes, Ordering::Relaxed);
+            }
+            allowed
+        };
+        let budget = Budget::accounted(1 << 20, Box::new(account));
+        let slab = Slab::new(8192, &budget).unwrap();
+        assert_eq!(told.load(Ordering::Relaxed), 8192);
+        assert!(matches!(Slab::new(8192, &budget), Err(Error::Engine { bytes: 8192 })));
+        assert_eq!((told.load(Ordering::Relaxed), budget.used()), (8192, 8192));
+        drop(slab);
+        assert_eq!((told.load(Ordering::Relaxed), budget.used()), (0, 0));
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub enum Error {
     TooManyEntries { entries: u32, most: u32 },
     #[error("it takes {bytes} bytes, and maps have {used} of {ceiling} already; SET hook_map_memory to allow more")]
     TooMuchMemory { bytes: u64, used: u64, ceiling: u64 },
+    #[error("DuckDB's memory_limit leaves no room for its {bytes} bytes")]
+    Engine { bytes: u64 },
     #[error("the system refused {bytes} bytes: {source}")]
     Memory { bytes: u64, source: std::io::Error },
     #[error("the system refused a thread that frees entries: {source}")]

@@ -41,7 +41,7 @@ struct Positions {
     _reader: Padding,
     read: AtomicU64,
     _lost: Padding,
-    /// Records for which there was no room.
+    /// Records for which there was no room, or which reached nobody.
     lost: AtomicU64,
 }
 
@@ -153,6 +153,11 @@ impl Ring {
         let read = read.load(Ordering::Relaxed);
         let waiting_bytes = reserved.load(Ordering::Relaxed).saturating_sub(read);
         Counts { waiting_bytes, lost: lost.load(Ordering::Relaxed) }
+    }
+
+    /// Records that were taken out and reached nobody.
+    pub fn lose(&self, records: u64) {
+        self.positions.lost.fetch_add(records, Ordering::Relaxed);
     }
 
     /// How far writing and reading have come.

@@ -5,14 +5,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use arc_swap::ArcSwap;
+
 use super::{
-    Body, Error, Map,
+    BlockKey, Body, Error, Map,
     memory::Budget,
     reclaim::{Reclaimer, Synchronize},
 };
 use crate::{
     hook::Hook,
-    object::{Initial, MapKind, Memory, Object},
+    object::{Initial, MapDef, MapKind, Memory, Object},
 };
 
 /// What maps may take together until somebody says otherwise.
@@ -29,6 +31,12 @@ pub enum BindError {
          name"
     )]
     Layout { name: String, found: String, wanted: String, remedy: &'static str },
+    #[error("a map named '{name}' is pinned already; CALL hook_map_unpin('{name}') first, or take another name")]
+    Exists { name: String },
+    #[error("a map needs a name, without slashes")]
+    Name,
+    #[error("a {kind} map belongs to the object that declares it; it cannot be made by itself")]
+    Kind { kind: MapKind },
     #[error("the map {map} holds {target}, which is no program of this object, or is one for another hook than {hook}")]
     Target { map: String, target: String, hook: Hook },
     #[error(
@@ -43,6 +51,8 @@ pub struct Store {
     budget: Arc<Budget>,
     reclaimer: Arc<Reclaimer>,
     pinned: Mutex<BTreeMap<String, Arc<Map>>>,
+    /// Every block storage.
+    blocks: ArcSwap<Vec<Arc<Map>>>,
 }
 
 /// What an object's code refers to: its variables, and its maps by their place in `Object.maps`, without those that stand for
@@ -72,8 +82,9 @@ impl Bindings {
 }
 
 impl Store {
-    pub fn new(synchronize: Synchronize) -> Store {
-        Store { budget: Budget::new(DEFAULT_CEILING), reclaimer: Reclaimer::new(synchronize), pinned: Mutex::default() }
+    pub fn new(budget: Arc<Budget>, synchronize: Synchronize) -> Store {
+        let reclaimer = Reclaimer::new(synchronize);
+        Store { budget, reclaimer, pinned: Mutex::default(), blocks: ArcSwap::default() }
     }
 
     pub fn budget(&self) -> &Budget {
@@ -110,8 +121,7 @@ impl Store {
                 }
                 None => {
                     made.push(place);
-                    Map::new(def.clone(), &self.budget, &self.reclaimer)
-                        .map_err(|source| BindError::Make { name: def.name.clone(), source })?
+                    self.make(def.clone())?
                 }
             };
             maps.push(Some(map));
@@ -128,6 +138,57 @@ impl Store {
         for map in maps.filter(|map| map.def().pinned && map.kind() != MapKind::ProgArray) {
             pinned.entry(map.def().name.clone()).or_insert(map);
         }
+    }
+
+    fn make(&self, def: MapDef) -> Result<Arc<Map>, BindError> {
+        let name = def.name.clone();
+        let map = Map::new(def, &self.budget, &self.reclaimer).map_err(|source| BindError::Make { name, source })?;
+        if map.kind() == MapKind::BlockStorage {
+            self.blocks.rcu(|blocks| blocks.iter().chain([&map]).cloned().collect::<Vec<_>>());
+        }
+        Ok(map)
+    }
+
+    /// Whether anybody keeps something by block.
+    pub fn watches_blocks(&self) -> bool {
+        !self.blocks.load().is_empty()
+    }
+
+    /// A block is gone: so is what was kept for it. Waits for nobody; where an entry's neighbours are being changed all the while it stays,
+    /// until it has to make room for others.
+    pub fn block_ended(&self, block: BlockKey) {
+        for map in self.blocks.load().iter() {
+            if let Body::Blocks(hash) = map.body() {
+                // SAFETY: the key has the map's size; the caller is inside of an epoch, as a program is.
+                let _ = unsafe { hash.delete((&raw const block).cast()) };
+            }
+        }
+    }
+
+    /// Forgets block storages that nobody else holds. What is returned is to be dropped when whoever was inside `block_ended` is out.
+    pub fn forget_blocks(&self) -> Option<Arc<Vec<Arc<Map>>>> {
+        let is_held = |map: &&Arc<Map>| Arc::strong_count(map) > 1;
+        let before = self.blocks.load_full();
+        let held: Vec<_> = before.iter().filter(is_held).cloned().collect();
+        (held.len() < before.len()).then(|| self.blocks.swap(Arc::new(held)))
+    }
+
+    /// Makes a map that no object declares, and keeps it by its name.
+    pub fn create(&self, def: MapDef) -> Result<Arc<Map>, BindError> {
+        let name = def.name.clone();
+        if name.is_empty() || name.contains('/') {
+            return Err(BindError::Name);
+        }
+        if def.kind == MapKind::ProgArray || def.kind.is_of_maps() {
+            return Err(BindError::Kind { kind: def.kind });
+        }
+        let mut pinned = self.pinned();
+        if pinned.contains_key(&name) {
+            return Err(BindError::Exists { name });
+        }
+        let map = self.make(MapDef { pinned: true, ..def })?;
+        pinned.insert(name, map.clone());
+        Ok(map)
     }
 
     pub fn unpin(&self, name: &str) -> Option<Arc<Map>> {

@@ -16,7 +16,7 @@ pub(crate) mod programs;
 
 /// Maps without programs.
 pub mod maps {
-    pub use crate::maps::{Map, memory::Budget, reclaim::Reclaimer};
+    pub use crate::maps::{Body, Map, memory::Budget, reclaim::Reclaimer};
 }
 
 use std::{
@@ -72,6 +72,9 @@ static HOST: Shared = Shared(duckbpf_host {
     helper_failed: Some(helper_failed),
     thread_index: Some(thread_index),
     engine_state: Some(engine_state),
+    tag_text: Some(tag_text),
+    account_memory: None,
+    watch_blocks: None,
     measure: None,
 });
 
@@ -125,6 +128,15 @@ unsafe extern "C" fn thread_index() -> u32 {
 /// A number that says what was asked.
 unsafe extern "C" fn engine_state(what: u32, argument: u64) -> u64 {
     1000 * u64::from(what) + argument
+}
+
+/// The only tag is 1, and is called "mock".
+unsafe extern "C" fn tag_text(tag: u32, text: *mut std::ffi::c_char, size: u64) -> u64 {
+    let bytes = if tag == 1 { &b"mock"[..] } else { b"" };
+    let bytes = &bytes[..bytes.len().min(size as usize)];
+    // SAFETY: the caller gave `size` bytes.
+    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), text.cast(), bytes.len()) };
+    bytes.len() as u64
 }
 
 unsafe extern "C" fn query_age_ns() -> u64 {

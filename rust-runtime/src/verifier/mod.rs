@@ -46,9 +46,7 @@ pub use graph::Graph;
 pub use judge::judge_generic;
 pub use judge::{Accepted, Profile, Verdict, judge};
 pub use rejection::{Branch, LoopCost, Place, Reason, Rejection};
-#[cfg(any(test, feature = "disasm"))]
-pub use rules::Content;
-pub use rules::Field;
+pub use rules::{Content, Field};
 
 /// Instructions, helpers included, that one call of a hook's program may cost.
 pub fn ceiling(hook: Hook) -> u64 {

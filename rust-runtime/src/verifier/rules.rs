@@ -99,6 +99,7 @@ macro_rules! fields {
             origin_field!(connection_id: u64),
             origin_field!(query_id: u64),
             origin_field!(thread_index: u32),
+            origin_field!(tag: u32),
             $(field!($context, $field: $ty)),+
         ]
     };
@@ -303,20 +304,20 @@ mod tests {
             }
             let (size, reserved) = match hook {
                 Hook::Hash => (size_of::<abi::duckbpf_hash_ctx>(), 0),
-                Hook::ScheduleTask => (size_of::<abi::duckbpf_schedule_task_ctx>(), 8),
-                Hook::ExecuteForever => (size_of::<abi::duckbpf_execute_forever_ctx>(), 4),
-                Hook::Load => (size_of::<abi::duckbpf_load_ctx>(), 4),
-                Hook::UpdateUsedMemory => (size_of::<abi::duckbpf_update_used_memory_ctx>(), 8),
-                Hook::AllocateNewBlock => (size_of::<abi::duckbpf_allocate_new_block_ctx>(), 4),
-                Hook::Unpin => (size_of::<abi::duckbpf_unpin_ctx>(), 4),
-                Hook::Evict => (size_of::<abi::duckbpf_evict_ctx>(), 4),
-                Hook::QueueInsert => (size_of::<abi::duckbpf_queue_insert_ctx>(), 4),
-                Hook::Checkpoint => (size_of::<abi::duckbpf_checkpoint_ctx>(), 8),
-                Hook::Prefetch => (size_of::<abi::duckbpf_prefetch_ctx>(), 8),
-                Hook::FileRead => (size_of::<abi::duckbpf_file_read_ctx>(), 4),
-                Hook::Log => (size_of::<abi::duckbpf_log_ctx>(), 8),
-                Hook::Compression => (size_of::<abi::duckbpf_compression_ctx>(), 8),
-                Hook::ScanBegin => (size_of::<abi::duckbpf_scan_begin_ctx>(), 8),
+                Hook::ScheduleTask => (size_of::<abi::duckbpf_schedule_task_ctx>(), 4),
+                Hook::ExecuteForever => (size_of::<abi::duckbpf_execute_forever_ctx>(), 0),
+                Hook::Load => (size_of::<abi::duckbpf_load_ctx>(), 0),
+                Hook::UpdateUsedMemory => (size_of::<abi::duckbpf_update_used_memory_ctx>(), 4),
+                Hook::AllocateNewBlock => (size_of::<abi::duckbpf_allocate_new_block_ctx>(), 0),
+                Hook::Unpin => (size_of::<abi::duckbpf_unpin_ctx>(), 0),
+                Hook::Evict => (size_of::<abi::duckbpf_evict_ctx>(), 0),
+                Hook::QueueInsert => (size_of::<abi::duckbpf_queue_insert_ctx>(), 0),
+                Hook::Checkpoint => (size_of::<abi::duckbpf_checkpoint_ctx>(), 4),
+                Hook::Prefetch => (size_of::<abi::duckbpf_prefetch_ctx>(), 4),
+                Hook::FileRead => (size_of::<abi::duckbpf_file_read_ctx>(), 0),
+                Hook::Log => (size_of::<abi::duckbpf_log_ctx>(), 4),
+                Hook::Compression => (size_of::<abi::duckbpf_compression_ctx>(), 4),
+                Hook::ScanBegin => (size_of::<abi::duckbpf_scan_begin_ctx>(), 4),
             };
             assert_eq!(missing + size as u32 - end, reserved, "{hook}");
         }

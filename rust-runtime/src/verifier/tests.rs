@@ -144,7 +144,7 @@ fn the_context_is_read_by_fields() {
         other => panic!("{other}"),
     };
     assert_eq!(field(&[load(0, 1, TAG), EXIT], 0), (72, 8, "tag"), "two fields at once");
-    assert_eq!(field(&[insn(0x61, 0, 1, 28, 0), EXIT], 0), (28, 4, "origin.thread_index"), "reserved");
+    assert_eq!(field(&[load(0, 1, 24), EXIT], 0), (24, 8, "origin.thread_index"), "two of the origin's at once");
     assert_eq!(field(&[load(0, 1, 88), EXIT], 0), (88, 8, "hint"), "behind the end");
     assert_eq!(field(&[load(0, 1, -8), EXIT], 0), (-8, 8, "origin.database_id"), "before the beginning");
     assert_eq!(field(&[insn(0x61, 0, 1, SIZE + 2, 0), EXIT], 0), (50, 4, "size"), "misaligned");
