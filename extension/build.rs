@@ -1,20 +1,46 @@
-//! Finds the graft that the extension carries. It is built by `cargo xtask graft`, never from here: checking this crate
-//! in an editor must not compile DuckDB. Without it the extension builds, and refuses to load with that advice.
+//! Finds what the extension carries: the graft and the gallery's programs. `cargo xtask extension` builds both, never this:
+//! checking this crate in an editor must not compile DuckDB. Without the graft the extension builds, and refuses to load with that
+//! advice; without the gallery no program has a name.
 
 use std::path::{Path, PathBuf};
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=DUCKBPF_GRAFT");
-    let image = std::env::var_os("DUCKBPF_GRAFT")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/graft/duckbpf-graft.so"));
-    println!("cargo::rerun-if-changed={}", image.display());
-
-    let carried = Path::new(&std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("graft.so");
-    if image.exists() {
-        std::fs::copy(&image, &carried).expect("the graft can be copied into OUT_DIR");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let graft = given("DUCKBPF_GRAFT", "../target/graft/duckbpf-graft.so");
+    if graft.exists() {
+        std::fs::copy(&graft, out.join("graft.so")).expect("the graft can be copied into OUT_DIR");
     } else {
-        println!("cargo::warning=no graft at {}: `cargo xtask extension` builds it", image.display());
-        std::fs::write(&carried, []).expect("OUT_DIR can be written");
+        println!("cargo::warning=no graft at {}: `cargo xtask extension` builds it", graft.display());
+        std::fs::write(out.join("graft.so"), []).expect("OUT_DIR can be written");
     }
+    let gallery = pack(&given("DUCKBPF_GALLERY", "../target/bpf"));
+    let packed = miniz_oxide::deflate::compress_to_vec(&gallery, 10);
+    std::fs::write(out.join("gallery.bin"), packed).expect("OUT_DIR can be written");
+}
+
+fn given(variable: &str, default: &str) -> PathBuf {
+    println!("cargo::rerun-if-env-changed={variable}");
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    let path = path.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(default));
+    println!("cargo::rerun-if-changed={}", path.display());
+    path
+}
+
+/// Name and bytes of every object in a folder, each behind its length (src/gallery.rs).
+fn pack(folder: &Path) -> Vec<u8> {
+    let mut packed = Vec::new();
+    let mut add = |part: &[u8]| {
+        packed.extend_from_slice(&(part.len() as u32).to_le_bytes());
+        packed.extend_from_slice(part);
+    };
+    let mut paths: Vec<PathBuf> = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".bpf.o"));
+        if let Some(name) = name {
+            add(name.as_bytes());
+            add(&std::fs::read(&path).expect("a program can be read"));
+        }
+    }
+    packed
 }

@@ -1,5 +1,6 @@
 //! The one engine and the one runtime of the process.
 
+use crate::{exit, gallery, startup};
 use duckbpf_runtime::Runtime;
 use duckdb_neo::{Error, Result};
 use std::ffi::c_void;
@@ -40,6 +41,8 @@ fn started() -> Result<()> {
         None => {
             let runtime = start_once(inside)?;
             let _ = STARTED.set(Started { runtime, library });
+            exit::clean_up_at_exit();
+            startup::run(runtime);
             Ok(())
         }
     }
@@ -76,7 +79,9 @@ fn start_once(inside: *const c_void) -> Result<&'static Runtime> {
         Err(duckbpf_graft::Error::NoHooks(_)) => duckbpf_graft::install(GRAFT, Some(inside)).map_err(invalid)?.host,
         Err(error) => return Err(invalid(error)),
     };
-    Runtime::start(host).map_err(|error| Error::invalid_input(error.to_string()))
+    let runtime = Runtime::start(host).map_err(|error| Error::invalid_input(error.to_string()))?;
+    runtime.set_gallery(&gallery::Carried);
+    Ok(runtime)
 }
 
 fn invalid(error: duckbpf_graft::Error) -> Error {

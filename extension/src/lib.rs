@@ -10,13 +10,18 @@
 
 mod access;
 mod engine;
+mod exit;
 mod functions;
+mod gallery;
 mod guard;
+mod json;
 mod measure;
 mod paths;
 mod report;
 mod settings;
 mod shape;
+mod socket;
+mod startup;
 mod table;
 
 use duckdb_loadable_macros::duckdb_entrypoint_c_api_v2;

@@ -60,6 +60,24 @@ fn bytes_of<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
     first.copied().ok_or_else(|| Error::api_error("a value that is shorter than its type"))
 }
 
+/// `char[n]`: up to the first zero byte.
+pub fn text(bytes: &[u8]) -> String {
+    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// The name of an enum's value, or its number where it has none.
+pub fn enum_text(bytes: &[u8], signed: bool, names: &[(String, i64)]) -> String {
+    let number = number(bytes, signed);
+    let name = names.iter().find(|(_, value)| *value == number).map(|(name, _)| name.clone());
+    name.unwrap_or_else(|| number.to_string())
+}
+
+/// The number that a name of an enum, or a number's text, stands for.
+pub fn enum_number(text: &str, names: &[(String, i64)]) -> Option<i64> {
+    names.iter().find(|(name, _)| name == text).map(|(_, number)| *number).or_else(|| text.parse().ok())
+}
+
 /// The enum's number.
 fn number(bytes: &[u8], signed: bool) -> i64 {
     let mut wide = [if signed && bytes.last().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 }; 8];
@@ -101,13 +119,10 @@ impl Shape {
             Type::Float { bytes: 4 } => f32::from_le_bytes(bytes_of(bytes)?).value(link),
             Type::Float { .. } => f64::from_le_bytes(bytes_of(bytes)?).value(link),
             Type::Enum { bytes: size, signed, names } => {
-                let number = number(bytes.get(..*size as usize).unwrap_or_default(), *signed);
-                let name = names.iter().find(|(_, value)| *value == number).map(|(name, _)| name.clone());
-                name.unwrap_or_else(|| number.to_string()).value(link)
+                enum_text(bytes.get(..*size as usize).unwrap_or_default(), *signed, names).value(link)
             }
             Type::Array { element, count } if matches!(**element, Type::Char { .. }) => {
-                let text = bytes.get(..*count as usize).unwrap_or_default().split(|byte| *byte == 0).next();
-                String::from_utf8_lossy(text.unwrap_or_default()).into_owned().value(link)
+                text(bytes.get(..*count as usize).unwrap_or_default()).value(link)
             }
             Type::Array { .. } => self.read_array(bytes, link),
             Type::Struct { members, .. } if !members.is_empty() => self.read_struct(bytes, link),
@@ -132,7 +147,7 @@ impl Shape {
                     let content = start.checked_add(part.size()).and_then(|end| bytes.get(start..end));
                     part.read(content.ok_or_else(|| Error::api_error("a member outside of its struct"))?, link)?
                 }
-                Some(bits) => part.read(&bit_field(bytes, member.bit_offset, bits, part), link)?,
+                Some(bits) => part.read(&bit_field(bytes, member.bit_offset, bits, &member.ty), link)?,
             });
         }
         let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
@@ -161,8 +176,7 @@ impl Shape {
             Type::Float { .. } => to[..8].copy_from_slice(&f64::from_value(value)?.ok_or_else(null)?.to_le_bytes()),
             Type::Enum { names, bytes, .. } => {
                 let text = String::from_value(value)?.ok_or_else(null)?;
-                let named = names.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
-                let number = named.or_else(|| text.parse().ok()).ok_or_else(|| {
+                let number = enum_number(&text, names).ok_or_else(|| {
                     let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
                     unfit(&format!("{what}: '{text}' is none of {}", names.join(", ")))
                 })?;
@@ -249,14 +263,14 @@ fn write_int(value: &Value, size: u32, signed: bool, to: &mut [u8], null: impl F
 }
 
 /// A bit field, as the bytes of its whole type.
-fn bit_field(bytes: &[u8], bit_offset: u32, bits: u32, part: &Shape) -> Vec<u8> {
+pub fn bit_field(bytes: &[u8], bit_offset: u32, bits: u32, ty: &Type) -> Vec<u8> {
     let bit = |at: u32| bytes.get(at as usize / 8).is_some_and(|byte| byte >> (at % 8) & 1 != 0);
     let mut value = (0..bits.min(64)).fold(0u64, |value, at| value | u64::from(bit(bit_offset + at)) << at);
-    let is_signed = matches!(part.ty, Type::Int { signed: true, .. } | Type::Enum { signed: true, .. });
+    let is_signed = matches!(ty, Type::Int { signed: true, .. } | Type::Enum { signed: true, .. });
     if is_signed && bits < 64 && value >> (bits - 1) & 1 != 0 {
         value |= u64::MAX << bits;
     }
-    let mut whole = vec![0; part.size()];
+    let mut whole = vec![0; ty.size() as usize];
     let size = whole.len().min(8);
     whole[..size].copy_from_slice(&value.to_le_bytes()[..size]);
     whole

@@ -13,11 +13,12 @@ use duckdb_neo::signature::{FunctionDocumentationBuilder, SignatureBuilder};
 use duckdb_neo::table_function::{
     BindFunctionHandle, ExecColumnInfo, InitColumnData, TableFunctionBuilder, TableFunctionCallbacks,
 };
-use duckdb_neo::types::{List, MapValue};
+use duckdb_neo::types::{List, MapValue, TimestampValue};
 use duckdb_neo::value::{Value, ValueInput};
 use duckdb_neo::vector::Unknown;
 use duckdb_neo::{DuckDBType, Error, Result, ToValue};
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::vec::IntoIter;
 
 /// A value in a row.
@@ -26,6 +27,8 @@ pub enum Cell {
     Text(Option<String>),
     Texts(Vec<String>),
     Number(u64),
+    Real(f64),
+    Time(SystemTime),
     Truth(bool),
     Counts(Vec<(String, u64)>),
     /// A program's value.
@@ -43,6 +46,10 @@ pub enum Kind {
     Texts,
     /// UBIGINT
     Number,
+    /// DOUBLE
+    Real,
+    /// TIMESTAMP, in UTC
+    Time,
     /// BOOLEAN
     Truth,
     /// MAP(VARCHAR, UBIGINT)
@@ -165,6 +172,8 @@ impl Kind {
             Kind::Text => String::logical_type(context),
             Kind::Texts => List::<String>::logical_type(context),
             Kind::Number => u64::logical_type(context),
+            Kind::Real => f64::logical_type(context),
+            Kind::Time => TimestampValue::logical_type(context),
             Kind::Truth => bool::logical_type(context),
             Kind::Counts => MapValue::<String, u64>::logical_type(context),
             Kind::Shaped(shape) => Ok(shape.sql().clone()),
@@ -180,6 +189,11 @@ impl ToValue for Cell {
             Cell::Texts(texts) => List(texts.iter().cloned().map(Some).collect()).value(link),
             Cell::Truth(truth) => truth.value(link),
             Cell::Number(number) => number.value(link),
+            Cell::Real(number) => number.value(link),
+            Cell::Time(time) => {
+                let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+                TimestampValue(since.as_micros() as i64).value(link)
+            }
             Cell::Counts(counts) => counts.iter().cloned().collect::<MapValue<String, u64>>().value(link),
             Cell::Bytes(shape, bytes) => shape.read(bytes, link),
             Cell::Lists(shape, values) => {

@@ -190,3 +190,68 @@ def test_names_with_quotes_and_unicode_are_only_names(db):
     for name in ("it''s", "größe", "x; DROP TABLE t", "a/b/c"):
         with pytest.raises(duckdb.InvalidInputException, match="no map is named"):
             db(f"FROM hook_map_entries('{name}')")
+
+
+def test_maps_count_as_the_databases_memory(db, gallery):
+    before = db.memory("EXTENSION")
+    assert db.one("SELECT memory_bytes FROM hook_map_create('big', 'array', value := 'UBIGINT', max_entries := 1048576)") == 8 << 20
+    assert db.memory("EXTENSION") - before == 8 << 20
+    db(f"CALL hook_attach('{gallery / 'unpin_sizes.bpf.o'}')")
+    assert db.memory("EXTENSION") - before == db.one("SELECT sum(memory_bytes) FROM hook_maps()")
+    db("CALL hook_detach('unpin_sizes')")
+    assert db.memory("EXTENSION") - before == 8 << 20
+    db("CALL hook_map_unpin('big')")
+    assert db.memory("EXTENSION") == before
+
+
+def test_memory_limit_bounds_maps(db):
+    db("SET memory_limit = '20MiB'")
+    with pytest.raises(duckdb.InvalidInputException, match="memory_limit leaves no room"):
+        db("CALL hook_map_create('big', 'array', value := 'UBIGINT', max_entries := 4194304)")
+    assert db("FROM hook_maps()") == []
+    db("CALL hook_map_create('small', 'array', value := 'UBIGINT', max_entries := 1000)")
+
+
+def test_the_account_goes_to_the_next_database(db, file_db):
+    db("CALL hook_map_create('first', 'array', value := 'UBIGINT', max_entries := 131072)")
+    other = file_db()
+    assert other.memory("EXTENSION") == 0
+    db.connection.close()
+    other("CALL hook_map_create('second', 'array', value := 'UBIGINT', max_entries := 131072)")
+    assert other.memory("EXTENSION") == 2 << 20
+
+
+BLOCKS = """
+LICENSE("MIT");
+
+struct {
+	__uint(type, DUCKBPF_MAP_TYPE_BLOCK_STORAGE);
+	__uint(max_entries, 4096);
+	__type(value, __u64);
+} loads SEC(".maps");
+
+SEC("duckdb/load")
+__u64 load(struct duckbpf_load_ctx *ctx)
+{
+	__u64 *n = duckbpf_block_storage_get(&loads, ctx, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (n)
+		*n += 1;
+	return 0;
+}
+"""
+
+
+def test_a_blocks_value_goes_with_the_block(table, bpf):
+    db = table()
+    db(f"CALL hook_attach('{bpf(BLOCKS, 'blocks')}')")
+    db("SELECT sum(v) FROM t")
+    entries = "SELECT entries FROM hook_maps() WHERE name = 'loads'"
+    kept = db.one(entries)
+    assert kept > 20
+    # Temporary blocks have come and gone with this.
+    db("SELECT count(*) FROM (SELECT i, hash(i) h FROM range(1000000) r(i) ORDER BY h)")
+    assert db.one(entries) < kept + 20
+    db("DROP TABLE t")
+    db("CHECKPOINT")
+    assert db.one(entries) < kept / 2

@@ -1,7 +1,7 @@
-//! `cargo xtask extension`: the loadable extension with the graft inside, in the form that DuckDB loads, and installed
+//! `cargo xtask extension`: the loadable extension with the graft and the gallery inside, in the form that DuckDB loads, and installed
 //! where a bare `LOAD duckbpf` finds it.
 
-use crate::{graft, paths, process, system};
+use crate::{graft, paths, process, programs, system};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::fs;
@@ -27,12 +27,14 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds the graft where it is missing or stale, then the extension.
+/// Builds the graft where it is missing or stale and the gallery's programs, then the extension.
 pub fn build() -> Result<PathBuf> {
     graft::run(graft::Args {})?;
+    let gallery = paths::programs();
+    programs::compile_all(&gallery, "v4")?;
     let target = paths::target("extension").join("build");
     let mut cargo = process::cargo(&paths::root().join("extension"), ["build", "--release", "--locked"]);
-    cargo.arg("--target-dir").arg(&target).env("DUCKBPF_GRAFT", paths::graft_image());
+    cargo.arg("--target-dir").arg(&target).env("DUCKBPF_GRAFT", paths::graft_image()).env("DUCKBPF_GALLERY", gallery);
     process::run(system::hint_libclang(&mut cargo))?;
 
     let library = target.join("release").join("libduckbpf.so");

@@ -1,9 +1,10 @@
 //! hook_attach(), hook_detach() and hook_verify(), which CALL runs.
 
+use super::programs::hook;
 use crate::access;
 use crate::engine::runtime;
 use crate::table::{Cell, Kind, Row, Table};
-use duckbpf_runtime::{Hook, Options, Parameter, ProgramReport, Report};
+use duckbpf_runtime::{Hook, Options, Parameter, ProgramReport, Report, is_gallery_name};
 use duckdb_neo::bind_arguments::BindArgument;
 use duckdb_neo::connection::Context;
 use duckdb_neo::extension::Extension;
@@ -25,10 +26,10 @@ impl Table for Attach {
     type Arguments = AttachArguments;
 
     const NAME: &'static str = "hook_attach";
-    const DESCRIPTION: &'static str = "Attaches the programs of one BPF object beside those that are attached: all of them or none. A hook that is \
-         taken is an error unless replace := true. params, a struct, sets constants of the object by name";
+    const DESCRIPTION: &'static str = "Attaches the programs of one BPF object, a file or one of the gallery by its name, beside those that are attached: all of \
+         them or none. A hook that is taken is an error unless replace := true. params, a struct, sets constants of the object by name";
     const EXAMPLE: &'static str =
-        "CALL hook_attach('unpin_drop_scanned.bpf.o', replace := true, params := {threshold: 100});";
+        "CALL hook_attach('unpin_drop_scanned', replace := true, params := {threshold: 100});";
     const COLUMNS: &'static [(&'static str, Kind)] =
         &[("name", Kind::Text), ("generation", Kind::Number), ("hooks", Kind::Texts), ("displaced", Kind::Texts)];
 
@@ -42,13 +43,16 @@ impl Table for Attach {
 
     fn arguments(arguments: &mut [BindArgument]) -> Result<AttachArguments> {
         let replace = argument::<bool>(arguments, 1, "hook_attach: replace")?;
-        let parameters = parameters(arguments.get(2).and_then(|argument| argument.value.as_ref()))?;
+        let parameters =
+            parameters(arguments.get(2).and_then(|argument| argument.value.as_ref()), "hook_attach: params")?;
         Ok(AttachArguments { path: path(arguments, "hook_attach: path")?, options: Options { replace }, parameters })
     }
 
     fn rows(arguments: &AttachArguments, context: &Context) -> Result<Vec<Row>> {
         access::require_unlocked(context, Self::NAME)?;
-        access::require_files(context, Self::NAME)?;
+        if !is_gallery_name(&arguments.path) {
+            access::require_files(context, Self::NAME)?;
+        }
         let AttachArguments { path, options, parameters } = arguments;
         let attached = runtime()?.attach_with(path, *options, parameters).map_err(invalid)?;
         Ok(vec![vec![
@@ -62,26 +66,48 @@ impl Table for Attach {
 
 pub struct Detach;
 
+/// What is to be detached.
+pub enum Detached {
+    Object(String),
+    /// The object that has a program for it.
+    Hook(Hook),
+}
+
 impl Table for Detach {
-    type Arguments = String;
+    type Arguments = Detached;
 
     const NAME: &'static str = "hook_detach";
-    const DESCRIPTION: &'static str = "Detaches the programs of one object, named by its file's stem";
+    const DESCRIPTION: &'static str = "Detaches the programs of one object, named by its file's stem, or of the one that has a program for a hook: \
+         hook := 'unpin'";
     const EXAMPLE: &'static str = "CALL hook_detach('unpin_drop_scanned');";
     const COLUMNS: &'static [(&'static str, Kind)] = &[("name", Kind::Text), ("generation", Kind::Number)];
 
     fn signature(_extension: &Extension) -> Result<SignatureBuilder> {
-        Ok(SignatureBuilder::new().param(FunctionParameter::new::<String>("name")))
+        let nothing = || Option::<String>::None;
+        Ok(SignatureBuilder::new()
+            .param(FunctionParameter::with_default("name", nothing()))
+            .param(FunctionParameter::with_default("hook", nothing()).kind(FunctionParameterKind::Named)))
     }
 
-    fn arguments(arguments: &mut [BindArgument]) -> Result<String> {
-        argument(arguments, 0, "hook_detach: name")
+    fn arguments(arguments: &mut [BindArgument]) -> Result<Detached> {
+        let name = arguments.first().and_then(|argument| argument.value.as_ref());
+        let name = name.map(String::from_value).transpose()?.flatten();
+        match (name, hook(arguments, 1)?) {
+            (Some(name), None) => Ok(Detached::Object(name)),
+            (None, Some(hook)) => Ok(Detached::Hook(hook)),
+            _ => {
+                Err(Error::invalid_input("hook_detach takes the name of a program, or hook := and the name of a hook"))
+            }
+        }
     }
 
-    fn rows(name: &String, context: &Context) -> Result<Vec<Row>> {
+    fn rows(what: &Detached, context: &Context) -> Result<Vec<Row>> {
         access::require_unlocked(context, Self::NAME)?;
-        let generation = runtime()?.detach(name).map_err(invalid)?;
-        Ok(vec![vec![name.as_str().into(), generation.0.into()]])
+        let (name, generation) = match what {
+            Detached::Object(name) => (name.clone(), runtime()?.detach(name).map_err(invalid)?),
+            Detached::Hook(hook) => runtime()?.detach_hook(*hook).map_err(invalid)?,
+        };
+        Ok(vec![vec![name.into(), generation.0.into()]])
     }
 }
 
@@ -121,7 +147,9 @@ impl Table for Verify {
     }
 
     fn rows(path: &PathBuf, context: &Context) -> Result<Vec<Row>> {
-        access::require_files(context, Self::NAME)?;
+        if !is_gallery_name(path) {
+            access::require_files(context, Self::NAME)?;
+        }
         let report = runtime()?.verify(path).map_err(invalid)?;
         Ok(report.programs.iter().map(|program| report_row(&report, program)).collect())
     }
@@ -149,19 +177,29 @@ fn report_row(report: &Report, program: &ProgramReport) -> Row {
     ]
 }
 
-/// The constants to set: the fields of a struct.
-fn parameters(params: Option<&Value>) -> Result<Vec<(String, Parameter)>> {
+/// The fields of a struct, by name; those of structs within behind the struct's name and a dot. `what` is the argument, for
+/// messages.
+pub fn parameters(params: Option<&Value>, what: &str) -> Result<Vec<(String, Parameter)>> {
     let Some(params) = params.filter(|params| !params.is_null().unwrap_or(true)) else { return Ok(Vec::new()) };
     let ty = params.logical_type()?;
     if ty.id()? != LogicalTypeID::Struct {
-        return Err(Error::invalid_input("hook_attach: params must be a struct, as in {threshold: 100}"));
+        return Err(Error::invalid_input(format!("{what} must be a struct, as in {{threshold: 100}}")));
     }
-    let fields = ty.get_params()?.into_iter().zip(params.children()?);
-    fields.map(|((name, _), value)| parameter(&value, &name).map(|parameter| (name, parameter))).collect()
+    let mut parameters = Vec::new();
+    for ((name, _), value) in ty.get_params()?.into_iter().zip(params.children()?) {
+        if value.logical_type()?.id()? == LogicalTypeID::Struct {
+            let inner = self::parameters(Some(&value), what)?;
+            parameters.extend(inner.into_iter().map(|(field, value)| (format!("{name}.{field}"), value)));
+        } else {
+            let parameter = parameter(&value, &format!("{what}: {name}"))?;
+            parameters.push((name, parameter));
+        }
+    }
+    Ok(parameters)
 }
 
-fn parameter(value: &Value, name: &str) -> Result<Parameter> {
-    let null = || Error::invalid_input(format!("hook_attach: params: {name} must not be NULL"));
+fn parameter(value: &Value, what: &str) -> Result<Parameter> {
+    let null = || Error::invalid_input(format!("{what} must not be NULL"));
     if value.is_null()? {
         return Err(null());
     }
@@ -171,14 +209,14 @@ fn parameter(value: &Value, name: &str) -> Result<Parameter> {
         LogicalTypeID::Varchar => Parameter::Text(String::from_value(value)?.ok_or_else(null)?),
         // Numbers of any width read best as text.
         LogicalTypeID::Float | LogicalTypeID::Double | LogicalTypeID::Decimal => {
-            Parameter::Float(text.parse().map_err(|_| not_a_parameter(name))?)
+            Parameter::Float(text.parse().map_err(|_| not_a_parameter(what))?)
         }
-        _ => Parameter::Int(text.parse().map_err(|_| not_a_parameter(name))?),
+        _ => Parameter::Int(text.parse().map_err(|_| not_a_parameter(what))?),
     })
 }
 
-fn not_a_parameter(name: &str) -> Error {
-    Error::invalid_input(format!("hook_attach: params: {name} must be a number, a truth value or text"))
+fn not_a_parameter(what: &str) -> Error {
+    Error::invalid_input(format!("{what} must be a number, a truth value or text"))
 }
 
 fn path_signature() -> SignatureBuilder {

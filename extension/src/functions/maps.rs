@@ -32,12 +32,12 @@ fn type_or_bytes(ty: &Option<Type>, bytes: u32) -> Type {
     ty.clone().filter(|ty| ty.size() == u64::from(bytes)).unwrap_or(Type::Bytes { bytes })
 }
 
-fn key_type(def: &MapDef) -> Type {
+pub fn key_type(def: &MapDef) -> Type {
     let is_index = def.kind.is_indexed() && def.key.is_none();
     if is_index { Type::Int { bytes: 4, signed: false } } else { type_or_bytes(&def.key, def.key_size) }
 }
 
-fn value_type(def: &MapDef) -> Type {
+pub fn value_type(def: &MapDef) -> Type {
     match def.kind {
         MapKind::Ringbuf => def.value.clone().unwrap_or(Type::Bytes { bytes: 0 }),
         // The number of the inner map.
