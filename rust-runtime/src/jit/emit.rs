@@ -37,7 +37,6 @@ use crate::{
 };
 
 /// Machine code without an address.
-#[cfg_attr(not(any(test, feature = "disasm")), expect(dead_code, reason = "listings ask where code comes from"))]
 pub struct Assembled {
     pub bytes: Vec<u8>,
     pub entry: usize,
