@@ -6,10 +6,7 @@ use crate::{
     error::{Error, Problem},
     helpers::Env,
     jit,
-    maps::{
-        memory::Budget,
-        store::{DEFAULT_CEILING, Store},
-    },
+    maps::store::Store,
     object::{self, Memory},
     verifier,
 };
@@ -21,7 +18,7 @@ pub fn disassemble(path: &Path) -> Result<String, Error> {
     let object = Arc::new(object::parse(&bytes).map_err(in_object)?);
     let memory = Memory::new(&object.regions).map_err(|source| Problem::Memory { path: path.to_owned(), source })?;
     // Maps of its own, that no program uses.
-    let bindings = Store::new(Budget::new(DEFAULT_CEILING), Box::new(|| {})).bind(&object, memory, &[]);
+    let bindings = Store::new(Box::new(|| {})).bind(&object, memory, &[]);
     let bindings = bindings.map_err(|source| Problem::Maps { path: path.to_owned(), source })?;
     let mut listings = Vec::new();
     for (index, text) in object.programs.iter().enumerate() {

@@ -159,7 +159,7 @@ impl Runtime {
             host,
             owner: process::id(),
             env: Env::leak(host),
-            store: Store::new(
+            store: Store::with_budget(
                 budget(host),
                 Box::new({
                     let grace = grace.clone();

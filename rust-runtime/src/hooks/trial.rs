@@ -17,16 +17,7 @@ use super::{
     maps::in_set,
     set::{AttachedObject, AttachedProgram},
 };
-use crate::{
-    error::Error,
-    helpers::Env,
-    hook::Hook,
-    maps::{
-        memory::Budget,
-        store::{DEFAULT_CEILING, Store},
-    },
-    object::Parameter,
-};
+use crate::{error::Error, helpers::Env, hook::Hook, maps::store::Store, object::Parameter};
 
 /// Calls in a row, after which entries that were taken out of maps may become free again.
 const BATCH: u64 = 256;
@@ -70,19 +61,10 @@ impl Trial {
     pub fn load(path: &Path, parameters: &[(String, Parameter)]) -> Result<Trial, Error> {
         let calling = Arc::new(Mutex::new(()));
         let nobody_inside = calling.clone();
-        let store = Store::new(
-            Budget::new(DEFAULT_CEILING),
-            Box::new(move || drop(nobody_inside.lock().unwrap_or_else(PoisonError::into_inner))),
-        );
+        let store = Store::new(Box::new(move || drop(nobody_inside.lock().unwrap_or_else(PoisonError::into_inner))));
         let nothing = HookSet::new(Generation(0), Vec::new());
-        let context = load::Context {
-            env: Env::detached(),
-            store: &store,
-            gallery: None,
-            current: &nothing,
-            parameters,
-            optional: true,
-        };
+        let (env, gallery) = (Env::detached(), None);
+        let context = load::Context { env, store: &store, gallery, current: &nothing, parameters, optional: true };
         let object = AttachedObject::new(load(path, context)?, Generation(0));
         Ok(Trial { set: HookSet::new(Generation(0), vec![Arc::new(object)]), calling, _store: store })
     }

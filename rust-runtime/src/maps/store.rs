@@ -82,7 +82,12 @@ impl Bindings {
 }
 
 impl Store {
-    pub fn new(budget: Arc<Budget>, synchronize: Synchronize) -> Store {
+    /// One whose memory nobody else knows of.
+    pub fn new(synchronize: Synchronize) -> Store {
+        Store::with_budget(Budget::new(DEFAULT_CEILING), synchronize)
+    }
+
+    pub fn with_budget(budget: Arc<Budget>, synchronize: Synchronize) -> Store {
         let reclaimer = Reclaimer::new(synchronize);
         Store { budget, reclaimer, pinned: Mutex::default(), blocks: ArcSwap::default() }
     }
