@@ -206,8 +206,8 @@ DUCKBPF_HELPER long (*const duckbpf_memcmp)(const void *a, const void *b, __u64 
 /* The value that belongs to the context's block (its file and number), or NULL. flags:
  * BPF_LOCAL_STORAGE_GET_F_CREATE (1) makes one where there is none, a copy of value or zeros. It goes with
  * DuckDB's handle of the block: when the block is dropped, or its database closed. When the map is full,
- * blocks that were not looked at lately lose theirs. Hooks: load, unpin. Cost: 60 + 4 per begun 8 bytes of
- * the value. */
+ * blocks that were not looked at lately lose theirs. Hooks: load, unpin, evict, queue_insert. Cost: 60 + 4
+ * per begun 8 bytes of the value. */
 DUCKBPF_HELPER void *(*const duckbpf_block_storage_get)(void *map, void *ctx, const void *value, __u64 flags) = (void *)0x10040;
 
 /* Frees the value that belongs to the context's block. 0, -ENOENT, -EBUSY. Hooks: load, unpin, evict,
