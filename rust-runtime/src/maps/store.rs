@@ -83,6 +83,7 @@ impl Bindings {
 
 impl Store {
     /// One whose memory nobody else knows of.
+    #[cfg(any(test, feature = "disasm"))]
     pub fn new(synchronize: Synchronize) -> Store {
         Store::with_budget(Budget::new(DEFAULT_CEILING), synchronize)
     }
