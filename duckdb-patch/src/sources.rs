@@ -104,6 +104,10 @@ fn unpack(archive: &[u8], tree: &Path) -> Result<()> {
     let mut entries = tar::Archive::new(flate2::read::GzDecoder::new(archive));
     entries.set_preserve_mtime(false);
     entries.unpack(tree)?;
+    mark_as_complete(tree)
+}
+
+pub(crate) fn mark_as_complete(tree: &Path) -> Result<()> {
     crate::write(&stamp(tree), ARCHIVE_SHA256.as_bytes())
 }
 
