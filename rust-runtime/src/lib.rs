@@ -46,7 +46,8 @@ pub use object::{
     Fault, MapDef, MapKind, Member, MemoryError, ObjectError, Parameter, ParameterError, SourceLine, Type,
 };
 pub use verifier::{
-    Accepted, Branch, Field, LoopCost, Place, Profile, Reason, Rejection, Verdict, fields as context_fields, judge,
+    Accepted, Branch, Field, HIGHEST_CEILING as DEFAULT_COST_CEILING, LoopCost, Place, Profile, Reason, Rejection,
+    Verdict, fields as context_fields, judge,
 };
 
 #[cfg(any(test, feature = "disasm"))]

@@ -49,7 +49,7 @@ pub enum ArgKind {
     Value,
     /// As `Value`, or the number 0.
     ValueOrNull,
-    /// Writable memory of the map's value size, which the helper fills when it returns 0 and otherwise may leave as it is.
+    /// Writable memory of the map's value size, which the helper fills, with zeros where it fails. A bloom filter reads it.
     ValueOut,
     /// Readable, initialised memory.
     Memory { size: u8 },
@@ -169,6 +169,10 @@ pub struct HelperSpec {
     pub example: &'static str,
 }
 
+/// map_delete_elem, map_pop_elem: the table does not say otherwise that they change their map.
+const DELETE: u32 = 3;
+const POP: u32 = 88;
+
 /// The first number of our own.
 pub const OWN: u32 = 0x10000;
 
@@ -180,6 +184,11 @@ impl HelperSpec {
     /// The name in C: as in Linux, or of our own.
     pub fn c_name(&self) -> String {
         format!("{}{}", if self.id < OWN { "bpf_" } else { "duckbpf_" }, self.name)
+    }
+
+    /// It writes into the map that it is given.
+    pub fn changes_map(&self) -> bool {
+        self.args.iter().any(|arg| matches!(arg, ArgKind::Value)) || matches!(self.id, DELETE | POP)
     }
 
     /// The caller must release what it gets.

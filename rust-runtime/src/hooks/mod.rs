@@ -252,6 +252,12 @@ impl Runtime {
         self.change(|_, _| Ok(Vec::new()))
     }
 
+    /// The most that one call of any program may cost, in instructions, where its hook's own ceiling is not lower. It holds for
+    /// programs that are loaded from now on.
+    pub fn set_cost_ceiling(&self, most: u64) {
+        crate::verifier::limit_cost(most);
+    }
+
     /// Reads, checks and compiles an object, and attaches nothing.
     pub fn verify(&self, path: &Path) -> Result<Report, Error> {
         let loaded = self.load_apart(path)?;

@@ -24,6 +24,8 @@ type Header = elf::FileHeader64<LE>;
 const ABI_SECTION: &str = ".duckbpf.abi";
 const LICENSE_SECTION: &str = "license";
 const TEXT_SECTION: &str = ".text";
+/// Programs of an object that is only judged: collections of test programs hold many.
+const MAX_FOREIGN_PROGRAMS: usize = 1024;
 /// Stands for the hook of programs that have none.
 const FOREIGN: Hook = Hook::ScheduleTask;
 
@@ -332,7 +334,7 @@ fn link_programs(elf: &Elf<'_>) -> Result<Vec<ProgramText>, ObjectError> {
             if let Some(first) = programs.iter().find(|program| attached && !program.optional && program.hook == hook) {
                 return Err(at(Fault::TwoPrograms { hook: hook.name(), first: first.symbol.clone() }));
             }
-            if programs.len() == MAX_PARTS {
+            if programs.len() == if elf.is_foreign { MAX_FOREIGN_PROGRAMS } else { MAX_PARTS } {
                 return Err(at(Fault::TooManyParts));
             }
             let linked = link::link(elf, index, symbol.value as usize / SLOT)?;

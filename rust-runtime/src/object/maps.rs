@@ -28,6 +28,8 @@ pub const MAX_VALUE: u32 = 1 << 20;
 pub const MAX_MAPS: usize = 256;
 /// An array whose only value is a section of variables that programs may not write, as in Linux.
 pub const FLAG_READ_ONLY_PROGRAM: u32 = 1 << 7;
+/// BPF_F_WRONLY_PROG: programs may not read it.
+pub const FLAG_WRITE_ONLY_PROGRAM: u32 = 1 << 8;
 
 /// What a map is. Numbers are Linux' where the meaning is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

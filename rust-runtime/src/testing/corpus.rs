@@ -11,7 +11,7 @@
 use std::{collections::HashSet, path::Path};
 
 use super::asm::Assembly;
-use crate::verifier;
+use crate::verifier::{self, Rejection};
 
 /// One program and its verdict.
 #[derive(Debug)]
@@ -45,13 +45,18 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// What the verifier says of a case's program: the error id; None: it is accepted.
-pub fn verdict(assembly: &Assembly) -> Option<&'static str> {
+/// Why the verifier refuses a case's program; None: it is accepted.
+pub fn rejection(assembly: &Assembly) -> Option<Box<Rejection>> {
     let said = match assembly.hook {
         Some(hook) => verifier::verify(&assembly.object, 0, hook).map(|_| ()),
         None => verifier::judge_generic(&assembly.object),
     };
-    said.err().map(|rejection| rejection.id())
+    said.err()
+}
+
+/// The error id.
+pub fn verdict(assembly: &Assembly) -> Option<&'static str> {
+    rejection(assembly).map(|rejection| rejection.id())
 }
 
 fn parse(family: &str, part: &str) -> Case {

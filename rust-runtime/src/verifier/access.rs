@@ -10,7 +10,10 @@ use super::{
     value::{MapRef, Num, Pointer, Target, Value},
     walk::Walk,
 };
-use crate::isa::{Alu, Atomic, Operand, Reg, Size, Width};
+use crate::{
+    isa::{Alu, Atomic, Operand, Reg, Size, Width},
+    object::{FLAG_READ_ONLY_PROGRAM, FLAG_WRITE_ONLY_PROGRAM},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -25,6 +28,10 @@ pub enum Access {
 impl Access {
     fn writes(self) -> bool {
         !matches!(self, Access::Read | Access::ReadBytes)
+    }
+
+    fn reads(self) -> bool {
+        !matches!(self, Access::Write | Access::WriteBytes)
     }
 }
 
@@ -159,6 +166,10 @@ impl Walk<'_> {
             Target::MapValue(map) => {
                 let (name, size, writable) = self.memory_of(map);
                 self.check_within(&name, low, high, bytes, size)?;
+                let is_hidden = self.map_def(map).is_some_and(|def| def.flags & FLAG_WRITE_ONLY_PROGRAM != 0);
+                if is_hidden && access.reads() {
+                    return Err(Reason::WriteOnly(name));
+                }
                 if writable && self.rules.pure {
                     return Err(Reason::Impure(name));
                 }
@@ -318,7 +329,7 @@ impl Walk<'_> {
         match region {
             Some(region) => (region.name.clone(), region.size, region.writable),
             None => {
-                let read_only = def.flags & crate::object::FLAG_READ_ONLY_PROGRAM != 0;
+                let read_only = def.flags & FLAG_READ_ONLY_PROGRAM != 0;
                 (format!("a value of {}", self.map_name(map)), u64::from(def.value_size), !read_only)
             }
         }

@@ -20,7 +20,7 @@ use super::{
     need::Need,
     rejection::Stop,
     stack::{Cell, Stack},
-    state::{Counter, Frame, State},
+    state::{Counter, Frame, Order, State},
     value::{Id, Link, Num, Pointer, Value},
     walk::{Next, Node, Resume, Summary, Walk},
 };
@@ -32,6 +32,10 @@ const PATIENCE: [u32; 2] = [6, 64];
 const MAX_GUESSES: u32 = 8;
 /// Rounds that a guess starts from. No ceiling allows as many.
 const MANY: i64 = 1 << 20;
+/// Instructions that a trial, and an attempt proper with all that comes after its loop, may visit: what is inside may be a loop
+/// that has no end as long as the outer counter is a guess.
+const MAX_TRIAL: u64 = 1 << 12;
+const MAX_ATTEMPT: u64 = 1 << 16;
 /// Numbers beyond this are no counters.
 const FAR: i64 = 1 << 40;
 
@@ -67,9 +71,13 @@ pub struct Attempt {
     pending: usize,
     stored: usize,
     records: u32,
+    /// Instructions that had been visited when it began last.
+    begun: u64,
     /// Where it began, to begin again.
     start: State,
     total: u64,
+    /// Orders that a trial supposed, before each round.
+    supposed: Vec<Order>,
     /// What holds in every round.
     widened: Rc<State>,
     /// What trials found.
@@ -133,8 +141,10 @@ impl Walk<'_> {
             pending: self.pending.len(),
             stored: self.stored.len(),
             records: self.recorder.mark(),
+            begun: 0,
             start: self.state.clone(),
             total: self.total,
+            supposed: Vec::new(),
             widened: Rc::new(widened),
             found: None,
         }
@@ -143,6 +153,7 @@ impl Walk<'_> {
     /// Goes on from the state that holds for every round.
     fn begin(&mut self, mut attempt: Attempt, is_trial: bool) {
         attempt.is_trial = is_trial;
+        attempt.begun = self.facts.visited;
         let number = attempt.number;
         let mut state = (*attempt.widened).clone();
         state.loops = attempt.start.loops.clone();
@@ -187,6 +198,19 @@ impl Walk<'_> {
         Ok(false)
     }
 
+    /// Gives up an attempt that takes too long, with all that began within it. True: there was one.
+    pub fn give_up_what_takes_too_long(&mut self) -> bool {
+        let visited = self.facts.visited;
+        let is_too_long = |attempt: &Attempt| {
+            let most = if attempt.is_trial { MAX_TRIAL } else { MAX_ATTEMPT };
+            attempt.rounds.is_none() && visited - attempt.begun > most
+        };
+        let Some(place) = self.attempts.iter().position(is_too_long) else { return false };
+        self.attempts.truncate(place + 1);
+        self.abandon();
+        true
+    }
+
     /// Gives the innermost attempt up and goes on round by round.
     fn abandon(&mut self) {
         let Some(attempt) = self.unwind() else { return };
@@ -203,8 +227,7 @@ impl Walk<'_> {
     /// Takes back all that the innermost attempt did. The way is where it began.
     fn unwind(&mut self) -> Option<Attempt> {
         let attempt = self.attempts.pop()?;
-        if let Some(node) = self.chain.get_mut(attempt.chain) {
-            self.steps = std::mem::take(&mut node.steps);
+        if let Some(node) = self.chain.get(attempt.chain) {
             self.cost = node.cost;
         }
         self.take_back(attempt.chain, attempt.pending, attempt.stored);
@@ -356,7 +379,7 @@ impl Walk<'_> {
         self.memory += node.bytes;
         self.chain.push(Node {
             bytes: node.bytes,
-            steps: std::mem::take(&mut node.steps),
+            steps: node.steps,
             cost: node.cost,
             frames: node.frames,
             open: 1,
@@ -376,7 +399,17 @@ impl Walk<'_> {
         let Some(widened) = widened else { return self.go_on(attempt) };
         attempt.classes.iter_mut().for_each(|class| class.seen = None);
         attempt.widened = widened;
+        attempt.suppose_what_holds_at_the_start();
         self.begin(attempt, false);
+    }
+
+    /// A trial supposes that this holds before each round.
+    pub fn suppose(&mut self, order: Order) {
+        let of_order = |class: &Class| class.symbol == order.low || class.symbol == order.high;
+        let trial = self.attempts.iter_mut().find(|attempt| attempt.is_trial && attempt.classes.iter().any(of_order));
+        if let Some(trial) = trial.filter(|trial| !trial.supposed.contains(&order)) {
+            trial.supposed.push(order);
+        }
     }
 }
 
@@ -384,6 +417,17 @@ impl Attempt {
     /// By class: how far a state that came back has moved; None: its numbers do not agree.
     fn steps_to(&self, state: &State) -> Vec<Option<i64>> {
         self.classes.iter().map(|class| class.step_to(&self.widened, state)).collect()
+    }
+
+    /// Of the orders that the trial supposed, those of a counter that begins at 0 and of a number that is large enough.
+    fn suppose_what_holds_at_the_start(&mut self) {
+        let begins_at_0 = |symbol: Id| self.classes.iter().any(|class| class.symbol == symbol && class.of == 0);
+        let holds = |order: &&Order| {
+            begins_at_0(order.low) && self.start.least(order.high).is_some_and(|least| order.gap <= least)
+        };
+        let orders: Vec<Order> = self.supposed.iter().filter(holds).copied().collect();
+        let widened = Rc::make_mut(&mut self.widened);
+        orders.into_iter().for_each(|order| widened.learn(order));
     }
 
     fn fixed(&self, steps: &[Option<i64>]) -> Vec<Fixed> {
@@ -552,6 +596,9 @@ impl<'a, 'b> Guess<'a, 'b> {
         let mut state = state;
         let mut symbols = Vec::new();
         state.for_each_value(|value| symbols.extend(value.linked().map(|number| number.link.symbol)));
+        // Outer loops ask for their counters, used or not.
+        let outer = self.walk.attempts.iter().flat_map(|attempt| attempt.classes.iter().map(|class| class.symbol));
+        symbols.extend(outer);
         state.counters.retain(|counter| symbols.contains(&counter.symbol));
         state.counters.extend(self.classes.iter().map(Class::counter));
         Some(state)
@@ -562,7 +609,14 @@ impl<'a, 'b> Guess<'a, 'b> {
         let broken: Vec<Id> = self.classes.iter().filter(|class| class.is_broken).map(|class| class.symbol).collect();
         let steps = steps.to_vec();
         let state = self.merge(guess, back, |guess, a, b, at| guess.next(a, b, at.number(start), &steps, &broken))?;
-        let mut state = State { loops: Vec::new(), counters: guess.counters.clone(), ..state };
+        // What held before and holds one step further.
+        let moved = |order: &Order| {
+            let place = self.classes.iter().position(|class| class.symbol == order.low);
+            let step = place.and_then(|place| steps.get(place).copied().flatten()).unwrap_or(0);
+            Order { gap: order.gap.saturating_add(step), ..*order }
+        };
+        let orders = guess.orders.iter().filter(|order| back.knows(moved(order))).copied().collect();
+        let mut state = State { loops: Vec::new(), counters: guess.counters.clone(), orders, ..state };
         let classes = self.classes.iter().map(|class| class.symbol);
         let symbols: Vec<Id> = classes.collect();
         state.counters.retain(|counter| !symbols.contains(&counter.symbol));
@@ -602,7 +656,8 @@ impl<'a, 'b> Guess<'a, 'b> {
             frame.stack = self.merge_stack(&a.stack, &b.stack, index, &mut number);
             frames.push(Rc::new(frame));
         }
-        Some(State { frames, handles: b.handles.clone(), counters: b.counters.clone(), loops: Vec::new() })
+        let (handles, counters, orders) = (b.handles.clone(), b.counters.clone(), b.orders.clone());
+        Some(State { frames, handles, counters, orders, loops: Vec::new() })
     }
 
     fn merge_value(

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     helpers::{self, ArgKind, Bytes, CallbackKind, HelperSpec, MAX_LOOP, RetKind},
     isa::Reg,
+    object::{FLAG_READ_ONLY_PROGRAM, FLAG_WRITE_ONLY_PROGRAM, MapKind},
 };
 
 /// What the arguments of a helper say together.
@@ -192,7 +193,14 @@ impl Walk<'_> {
             other => return Err(argument(helper, reg, "a map", &other)),
         };
         match self.map_def(map) {
-            Some(def) if helper.maps.contains(&def.kind) && def.region.is_none() => Ok(map),
+            Some(def) if helper.maps.contains(&def.kind) && def.region.is_none() => {
+                let name = || format!("map {}", self.map_name(map));
+                match helper.changes_map() {
+                    true if def.flags & FLAG_READ_ONLY_PROGRAM != 0 => Err(Reason::ReadOnly(name())),
+                    false if def.flags & FLAG_WRITE_ONLY_PROGRAM != 0 => Err(Reason::WriteOnly(name())),
+                    _ => Ok(map),
+                }
+            }
             Some(def) => Err(Reason::MapKind { helper: helper.name, kind: def.kind.to_string() }),
             None => Err(Reason::MapKind { helper: helper.name, kind: "unknown".into() }),
         }
@@ -220,7 +228,10 @@ impl Walk<'_> {
             ArgKind::Value => self.memory_argument(helper, reg, sizes(self, |def| def.value_size), Access::ReadBytes),
             ArgKind::ValueOut => {
                 let bytes = sizes(self, |def| def.value_size);
-                self.memory_argument(helper, reg, bytes, Access::WriteBytes)
+                let kind = arguments.map.and_then(|map| self.map_def(map)).map(|def| def.kind);
+                // A bloom filter is asked whether it holds a value.
+                let access = if kind == Some(MapKind::BloomFilter) { Access::ReadBytes } else { Access::WriteBytes };
+                self.memory_argument(helper, reg, bytes, access)
             }
             ArgKind::ValueOrNull if self.is_zero(reg) => {
                 self.step.demand |= 1 << reg;
@@ -262,7 +273,7 @@ impl Walk<'_> {
             ArgKind::CallbackContext => {
                 let value = self.get(reg)?;
                 let is_allowed = match value {
-                    Value::Number(_) => true,
+                    Value::Number(number) => self.rules.hook.is_some() || number.is_constant() == Some(0),
                     Value::Pointer(Pointer { to: Target::Stack(_), null, .. }) => null == 0,
                     _ => false,
                 };
@@ -304,8 +315,9 @@ impl Walk<'_> {
     fn record_size(&mut self, helper: &'static HelperSpec, reg: Reg) -> Result<u32, Reason> {
         let number = self.number(reg)?;
         self.step.demand |= 1 << reg;
-        match number.is_constant().and_then(|size| u32::try_from(size).ok()).filter(|size| (1..1 << 29).contains(size))
-        {
+        let least = u32::from(self.rules.hook.is_some());
+        let allowed = least..1 << 29;
+        match number.is_constant().and_then(|size| u32::try_from(size).ok()).filter(|size| allowed.contains(size)) {
             Some(size) => Ok(size),
             None => {
                 let (expected, found) = ("a constant above 0".to_owned(), number.range.to_string());
@@ -370,8 +382,7 @@ impl Walk<'_> {
             return Err(Reason::StackPointerCorrupted { offset: low });
         }
         // What is surely filled is written; of the rest it is only known that it may have changed.
-        let is_filled = low == high && !matches!(helper.args[usize::from(reg) - 1], ArgKind::ValueOut);
-        let filled = if is_filled { least } else { 0 };
+        let filled = if low == high { least } else { 0 };
         let whole = whole_cells_of(low, filled);
         self.step.note_cells(EffectKind::Write, frame as u8, whole);
         if span > filled {

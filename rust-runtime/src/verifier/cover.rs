@@ -4,7 +4,7 @@ use super::{
     need::Need,
     planted::{Bug, on},
     stack::{CELLS, Cell, Stack},
-    state::State,
+    state::{Order, State},
     value::{Id, Link, Num, Pointer, Value},
 };
 
@@ -32,6 +32,13 @@ pub struct Cover<'a> {
     fixed: &'a [Fixed],
     /// Comparisons made.
     pub work: u64,
+}
+
+/// What stands for a symbol.
+enum Side<'a> {
+    /// It itself, moved so far.
+    Same(i64),
+    Other(&'a Pair),
 }
 
 /// Two numbers that stand for each other.
@@ -69,7 +76,35 @@ impl<'a> Cover<'a> {
                 return false;
             }
         }
-        true
+        self.orders()
+    }
+
+    /// What the old state knows of the order of symbols holds of what stands for them. Who made use of it needed the numbers of
+    /// both: a symbol that was not compared does not matter.
+    fn orders(&self) -> bool {
+        self.old.orders.iter().all(|order| match (self.stands_for(order.low), self.stands_for(order.high)) {
+            (None, _) | (_, None) => true,
+            (Some(Side::Same(low)), Some(Side::Same(high))) => {
+                let gap = order.gap.saturating_add(low).saturating_sub(high);
+                self.new.knows(Order { gap, ..*order })
+            }
+            (Some(Side::Other(low)), Some(Side::Other(high))) => {
+                let most = low.new.range.smax().checked_sub(low.old.add);
+                let least = high.new.range.smin().checked_sub(high.old.add);
+                let is_plain = low.old.scale == 1 && high.old.scale == 1;
+                is_plain && most.zip(least).is_some_and(|(most, least)| most.saturating_add(order.gap) <= least)
+            }
+            _ => false,
+        })
+    }
+
+    /// What a symbol of the old state is in the new one.
+    fn stands_for(&self, symbol: Id) -> Option<Side<'_>> {
+        if let Some(fixed) = self.fixed.iter().find(|fixed| fixed.symbol == symbol) {
+            return Some(Side::Same(fixed.shift));
+        }
+        let pair = self.links.iter().find(|pair| pair.old.symbol == symbol)?;
+        Some(if pair.new.link == pair.old { Side::Same(0) } else { Side::Other(pair) })
     }
 
     fn handles(&mut self) -> bool {

@@ -168,8 +168,8 @@ impl Graph {
         program.functions.binary_search_by_key(&target, |function| function.start).ok()
     }
 
-    /// Calls lead to functions, do not recur, and do not nest too deep. Who takes a function's address may call it.
-    fn check_calls(&self, program: &ProgramText) -> Result<(), Stop> {
+    /// By function: the calls that it makes, and what it calls. Who takes a function's address may call it.
+    fn calls(&self, program: &ProgramText) -> Result<Vec<Vec<(usize, usize)>>, Stop> {
         let mut calls = vec![Vec::new(); program.functions.len()];
         for (index, function) in program.functions.iter().enumerate() {
             for pc in function.start..function.end {
@@ -179,6 +179,26 @@ impl Graph {
                 }
             }
         }
+        Ok(calls)
+    }
+
+    /// The greatest sum of a measure over functions that call each other, from the first on.
+    pub fn deepest(&self, program: &ProgramText, measure: &[u32]) -> u32 {
+        let calls = self.calls(program).unwrap_or_default();
+        let mut sums = measure.to_vec();
+        // Chains are not longer.
+        for _ in 0..MAX_FRAMES {
+            for caller in 0..calls.len() {
+                let deepest = calls[caller].iter().map(|&(_, callee)| sums[callee]).max().unwrap_or(0);
+                sums[caller] = measure[caller] + deepest;
+            }
+        }
+        sums.first().copied().unwrap_or(0)
+    }
+
+    /// Calls lead to functions, do not recur, and do not nest too deep.
+    fn check_calls(&self, program: &ProgramText) -> Result<(), Stop> {
+        let calls = self.calls(program)?;
         // Longest chains of calls, by relaxing MAX_FRAMES times: what still grows then is recursive or too deep.
         let mut depth = vec![1usize; program.functions.len()];
         for _ in 0..=MAX_FRAMES {

@@ -34,6 +34,8 @@ pub struct Accepted {
     pub worst_cost: u64,
     /// Bytes of stack, by function.
     pub stack: Vec<u32>,
+    /// Slots of eight bytes, its functions included.
+    pub slots: usize,
 }
 
 /// Reads a file and judges all its programs.
@@ -67,7 +69,8 @@ fn judge_program(object: &Object, index: usize, profile: Profile, log: bool) -> 
         Ok((_, facts)) => facts.visited,
         Err(rejection) => rejection.visited,
     };
-    let result = result.map(|(_, Facts { worst_cost, stack, .. })| Accepted { worst_cost, stack });
+    let result =
+        result.map(|(_, Facts { worst_cost, stack, .. })| Accepted { worst_cost, stack, slots: text.insns.len() });
     let (section, function) = (text.section.clone(), text.symbol.clone());
     Verdict { section, function, result, visited, nanoseconds, log: recorder.log }
 }

@@ -20,6 +20,8 @@
 
 mod access;
 mod attempt;
+#[cfg(test)]
+mod buffers;
 mod call;
 #[cfg(any(test, feature = "testing"))]
 pub mod contain;
@@ -50,7 +52,7 @@ pub use rules::{Content, Field};
 
 /// Instructions, helpers included, that one call of a hook's program may cost.
 pub fn ceiling(hook: Hook) -> u64 {
-    rules::rules(hook).ceiling
+    rules(hook).ceiling.min(CEILING_OF_ALL.load(Ordering::Relaxed))
 }
 
 /// The fields of a hook's context.
@@ -58,7 +60,19 @@ pub fn fields(hook: Hook) -> &'static [Field] {
     rules::rules(hook).fields
 }
 
-use std::sync::Arc;
+/// Lowers the ceiling of every hook that is above it, for programs that are checked from now on.
+pub fn limit_cost(most: u64) {
+    CEILING_OF_ALL.store(most, Ordering::Relaxed);
+}
+
+/// The ceiling that no hook is above.
+pub const HIGHEST_CEILING: u64 = rules::CEILING;
+static CEILING_OF_ALL: AtomicU64 = AtomicU64::new(HIGHEST_CEILING);
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use crate::{
     hook::Hook,
@@ -133,7 +147,8 @@ impl Verified {
 
 /// Checks one program of an object against the rules of a hook.
 pub fn verify(object: &Arc<Object>, index: usize, hook: Hook) -> Result<Verified, Box<Rejection>> {
-    let (graph, facts) = check(object, index, &rules(hook), Options::default(), &mut Recorder::default())?;
+    let rules = Rules { ceiling: ceiling(hook), ..rules(hook) };
+    let (graph, facts) = check(object, index, &rules, Options::default(), &mut Recorder::default())?;
     Ok(Verified { object: object.clone(), index, hook, graph, facts })
 }
 
@@ -148,6 +163,16 @@ fn refuse_unknown_maps(object: &Object, graph: &Graph) -> Result<(), Stop> {
         return Err(Stop::new(pc, Reason::UnknownMap(unknown)));
     }
     Ok(())
+}
+
+/// Where functions share a stack, those that call each other fit into it, each rounded up as the kernel does.
+fn check_combined_stack(program: &ProgramText, graph: &Graph, rules: &Rules, facts: &Facts) -> Result<(), Stop> {
+    /// Stacks begin at multiples of this.
+    const ALIGNMENT: u32 = 16;
+    let Some(limit) = rules.combined_stack else { return Ok(()) };
+    let own: Vec<u32> = facts.stack.iter().map(|bytes| bytes.next_multiple_of(ALIGNMENT)).collect();
+    let bytes = graph.deepest(program, &own);
+    if bytes > limit { Err(Stop::new(0, Reason::CombinedStack { bytes, limit })) } else { Ok(()) }
 }
 
 /// Checks a program by any rules.
@@ -166,5 +191,7 @@ fn check(
         return Err(explain::rejection(&walk, stop));
     }
     let facts = walk.facts;
+    check_combined_stack(program, &graph, rules, &facts)
+        .map_err(|stop| explain::plain(program, rules, Some(&graph), stop))?;
     Ok((graph, facts))
 }

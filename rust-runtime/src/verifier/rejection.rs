@@ -62,6 +62,9 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Rejection { hook, program, function, instruction, reason, .. } = self;
         write!(f, "program {program} (hook {hook}) is refused: {reason} [{}]", reason.id())?;
+        if let Some((required, proved)) = self.reason.required() {
+            write!(f, "\n  required: {required}; proved: {proved}")?;
+        }
         write!(f, "\n  in {function}(), instruction {instruction}")?;
         if let Some(disassembly) = &self.disassembly {
             write!(f, ": {disassembly}")?;
@@ -72,10 +75,12 @@ impl fmt::Display for Rejection {
         for call in &self.calls {
             write!(f, "\n  called in {}", call)?;
         }
-        for origin in self.origins.iter().take(SHOWN) {
+        // `{:#}` tells all.
+        let shown = if f.alternate() { usize::MAX } else { SHOWN };
+        for origin in self.origins.iter().take(shown) {
             write!(f, "\n  value set in {origin}")?;
         }
-        for branch in self.branches.iter().take(SHOWN) {
+        for branch in self.branches.iter().take(shown) {
             let way = if branch.taken { "taken" } else { "not taken" };
             write!(f, "\n  branch {way} in {}", branch.place)?;
         }
@@ -187,6 +192,10 @@ pub enum Reason {
     BehindEnd { offset: String, size: i64, room: i64 },
     #[error("{0} is read-only")]
     ReadOnly(String),
+    #[error("{0} may be written, not read")]
+    WriteOnly(String),
+    #[error("functions that call each other use {bytes} bytes of stack together; {limit} are allowed")]
+    CombinedStack { bytes: u32, limit: u32 },
     #[error("{0} can change, and the result of this hook must depend on the context alone")]
     Impure(String),
     #[error("the address is not a multiple of {0}")]
@@ -285,6 +294,8 @@ impl Reason {
             Reason::OutOfBounds { .. } => "out-of-bounds",
             Reason::BehindEnd { .. } => "behind-end",
             Reason::ReadOnly(_) => "read-only",
+            Reason::WriteOnly(_) => "write-only",
+            Reason::CombinedStack { .. } => "combined-stack",
             Reason::Impure(_) => "impure",
             Reason::Misaligned(_) => "misaligned",
             Reason::PointerLeak(_) => "pointer-leak",
@@ -302,6 +313,29 @@ impl Reason {
             Reason::CallbackUnsettled(_) => "callback-unsettled",
             Reason::ReturnRange { .. } => "return-range",
         }
+    }
+
+    /// What must hold for this to be allowed, and what is known instead, where both can be put into numbers.
+    pub fn required(&self) -> Option<(String, String)> {
+        let most = i64::from(STACK);
+        Some(match self {
+            Reason::OutOfBounds { offset, size, bytes, .. } if *size <= *bytes as i64 => {
+                (format!("offset from 0 to {}", *bytes as i64 - size), offset.clone())
+            }
+            Reason::StackBounds { offset, size } if *size <= most => {
+                (format!("offset from -{most} to -{size}"), offset.clone())
+            }
+            Reason::BehindEnd { offset, size, room } => {
+                (format!("{size} bytes from {offset} on before the end"), format!("{room}"))
+            }
+            Reason::MaybeNull(_) => ("a pointer that is not null".into(), "a pointer, or null".into()),
+            Reason::PointerOffset(found) => ("from -2^29 to 2^29".into(), found.clone()),
+            Reason::ReturnRange { found, low, high } => (format!("from {low} to {high}"), found.clone()),
+            Reason::CallbackResult(found) => ("0 or 1".into(), found.clone()),
+            Reason::Misaligned(bytes) => (format!("a multiple of {bytes}"), "any address".into()),
+            Reason::TooCostly { cost, ceiling, .. } => (format!("at most {ceiling}"), format!("{cost}")),
+            _ => return None,
+        })
     }
 
     /// The register at fault, where there is one: its history is told.
@@ -342,6 +376,8 @@ impl Reason {
             }
             Reason::BehindEnd { .. } => "compare with the end first: if (p + size > end) return",
             Reason::ReadOnly(_) => "a variable that is written must not be const",
+            Reason::WriteOnly(_) => "drop BPF_F_WRONLY_PROG from map_flags",
+            Reason::CombinedStack { .. } => "move large variables into a map, or let functions be inlined",
             Reason::Impure(_) => "make the variable const volatile",
             Reason::PointerLeak(_) => "return or store a number, not an address",
             Reason::PointerArithmetic(_) => "only addition and subtraction of bounded numbers keep a pointer",

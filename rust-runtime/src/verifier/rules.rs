@@ -9,7 +9,7 @@ use std::{
 
 use duckbpf_abi as abi;
 
-use super::Reason;
+use super::{Reason, STACK};
 use crate::hook::Hook;
 
 /// A field of a context.
@@ -63,6 +63,8 @@ pub struct Rules {
     pub counts_callbacks: bool,
     /// What the result must be in.
     pub returns: Option<(u64, u64)>,
+    /// Bytes of stack that functions which call each other may use together.
+    pub combined_stack: Option<u32>,
 }
 
 impl Rules {
@@ -154,7 +156,8 @@ macro_rules! rules {
 const CEILING_HASH: u64 = 64;
 /// While the engine holds a block's lock.
 const CEILING_UNDER_LOCK: u64 = 4096;
-const CEILING: u64 = 65_536;
+/// The highest.
+pub const CEILING: u64 = 65_536;
 /// As many instructions as the kernel visits.
 const CEILING_GENERIC: u64 = 1_000_000;
 
@@ -171,6 +174,7 @@ const OF_A_HOOK: Rules = Rules {
     writable_buffers: false,
     counts_callbacks: true,
     returns: None,
+    combined_stack: None,
 };
 
 /// The rules of a hook.
@@ -262,27 +266,50 @@ const fn written_elsewhere(name: &'static str, offset: u32, size: u32) -> Field 
     Field { name, offset, size, signed: false, content: Content::Number, writable: true }
 }
 
+/// What the kernel gives a kind of program, by the kind of its section.
+struct Kind {
+    /// Bytes of context, all readable.
+    bytes: u32,
+    fields: &'static [Field],
+    /// The context may be written.
+    writable: bool,
+    /// Each function has a stack of its own.
+    private_stacks: bool,
+}
+
+/// Programs of a kind that we do not know are taken for system calls', whose context is what the caller says.
+const SYSCALL: Kind = Kind { bytes: 0xffff, fields: &[], writable: true, private_stacks: false };
+
+fn kind(section: &str) -> Kind {
+    let traced = |bytes| Kind { bytes, writable: false, private_stacks: true, ..SYSCALL };
+    match section.trim_start_matches('?').split('/').next().unwrap_or_default() {
+        "xdp" | "xdp.frags" => Kind { bytes: 24, writable: false, ..SYSCALL },
+        "tc" | "tcx" | "classifier" | "action" | "socket" | "cgroup_skb" | "sk_skb" => {
+            Kind { bytes: SKB_BYTES, fields: SKB, writable: false, private_stacks: false }
+        }
+        "raw_tp" | "raw_tracepoint" | "raw_tp.w" | "raw_tracepoint.w" => traced(96),
+        "fentry" | "fexit" | "tp_btf" => Kind { private_stacks: false, ..traced(96) },
+        "kprobe" | "kretprobe" | "uprobe" | "uretprobe" | "ksyscall" | "kretsyscall" | "usdt" => traced(168),
+        "tp" | "tracepoint" | "perf_event" => traced(4096),
+        _ => SYSCALL,
+    }
+}
+
 /// The rules for programs that were written for something else, by the kind of their section: what the kernel asks of a loader
 /// that may use loops, functions and variable offsets but must not leak pointers or read what was not written. A context is
 /// plain bytes; its size is that of the kernel's where the section says which it is.
 pub fn generic(section: &str) -> Rules {
-    let kind = section.trim_start_matches('?').split('/').next().unwrap_or_default();
-    let plain_bytes = match kind {
-        "xdp" | "xdp.frags" => 24,
-        "tc" | "tcx" | "classifier" | "action" | "socket" | "cgroup_skb" | "sk_skb" => SKB_BYTES,
-        "raw_tp" | "raw_tracepoint" | "raw_tp.w" | "raw_tracepoint.w" | "fentry" | "fexit" | "tp_btf" => 96,
-        "kprobe" | "kretprobe" | "uprobe" | "uretprobe" => 168,
-        _ => 4096,
-    };
+    let kind = kind(section);
     Rules {
         name: "generic",
         context: "the context",
-        fields: if plain_bytes == SKB_BYTES { SKB } else { &[] },
-        plain_bytes,
-        plain_writable: kind == "syscall",
+        fields: kind.fields,
+        plain_bytes: kind.bytes,
+        plain_writable: kind.writable,
         ceiling: CEILING_GENERIC,
         relates_pointers: false,
         counts_callbacks: false,
+        combined_stack: if kind.private_stacks { None } else { Some(STACK) },
         ..OF_A_HOOK
     }
 }
@@ -291,35 +318,56 @@ pub fn generic(section: &str) -> Rules {
 mod tests {
     use super::*;
 
+    const HEADER: &str = include_str!("../../../hook-shim/include/duckbpf/hooks.h");
+
+    /// Type and name of each member of a struct of hooks.h, in its order.
+    fn members(name: &str) -> Vec<(&'static str, &'static str)> {
+        let start = HEADER.find(&format!("struct {name} {{")).unwrap_or_else(|| panic!("hooks.h has no struct {name}"));
+        let body = HEADER[start..].split_once('{').and_then(|(_, rest)| rest.split_once("};")).expect("it ends").0;
+        let lines = body.lines().filter_map(|line| line.split_once(';'));
+        lines.map(|(member, _)| member.trim().rsplit_once(' ').expect("a type and a name")).collect()
+    }
+
+    fn size(ty: &str) -> u32 {
+        match ty {
+            "__u64" | "__s64" => 8,
+            "__u32" | "__s32" => 4,
+            "__u16" | "__s16" => 2,
+            "__u8" | "__s8" => 1,
+            other => panic!("a field of type {other}: say here how large it is"),
+        }
+    }
+
+    /// What programs may read is what the header declares, but for reserved places: nothing is forgotten, nothing else named.
     #[test]
-    fn fields_are_ordered_and_only_reserved_ones_are_missing() {
+    fn the_fields_are_those_of_the_header() {
         for hook in Hook::ALL {
-            let rules = rules(hook);
+            let mut declared = Vec::new();
+            for (ty, name) in members(&format!("duckbpf_{hook}_ctx")) {
+                match ty {
+                    "struct duckbpf_origin" => {
+                        let origin = members("duckbpf_origin").into_iter();
+                        declared.extend(origin.map(|(ty, name)| (format!("origin.{name}"), size(ty))));
+                    }
+                    ty => declared.push((name.to_owned(), size(ty))),
+                }
+            }
+            declared.retain(|(name, _)| !name.trim_start_matches("origin.").starts_with("reserved"));
+            let fields = rules(hook).fields.iter();
+            // Rust has a word for itself: type.
+            let named: Vec<_> = fields.map(|field| (field.name.trim_end_matches('_').to_owned(), field.size)).collect();
+            assert_eq!(named, declared, "{hook}");
+        }
+    }
+
+    #[test]
+    fn fields_are_in_the_order_of_their_offsets() {
+        for hook in Hook::ALL {
             let mut end = 0;
-            let mut missing = 0;
-            for field in rules.fields {
-                assert!(field.offset >= end, "{hook}: {}", field.name);
-                missing += field.offset - end;
+            for field in rules(hook).fields {
+                assert!(field.offset >= end && field.offset % field.size == 0, "{hook}: {}", field.name);
                 end = field.offset + field.size;
             }
-            let (size, reserved) = match hook {
-                Hook::Hash => (size_of::<abi::duckbpf_hash_ctx>(), 0),
-                Hook::ScheduleTask => (size_of::<abi::duckbpf_schedule_task_ctx>(), 4),
-                Hook::ExecuteForever => (size_of::<abi::duckbpf_execute_forever_ctx>(), 0),
-                Hook::Load => (size_of::<abi::duckbpf_load_ctx>(), 0),
-                Hook::UpdateUsedMemory => (size_of::<abi::duckbpf_update_used_memory_ctx>(), 4),
-                Hook::AllocateNewBlock => (size_of::<abi::duckbpf_allocate_new_block_ctx>(), 0),
-                Hook::Unpin => (size_of::<abi::duckbpf_unpin_ctx>(), 0),
-                Hook::Evict => (size_of::<abi::duckbpf_evict_ctx>(), 0),
-                Hook::QueueInsert => (size_of::<abi::duckbpf_queue_insert_ctx>(), 0),
-                Hook::Checkpoint => (size_of::<abi::duckbpf_checkpoint_ctx>(), 4),
-                Hook::Prefetch => (size_of::<abi::duckbpf_prefetch_ctx>(), 4),
-                Hook::FileRead => (size_of::<abi::duckbpf_file_read_ctx>(), 0),
-                Hook::Log => (size_of::<abi::duckbpf_log_ctx>(), 4),
-                Hook::Compression => (size_of::<abi::duckbpf_compression_ctx>(), 4),
-                Hook::ScanBegin => (size_of::<abi::duckbpf_scan_begin_ctx>(), 4),
-            };
-            assert_eq!(missing + size as u32 - end, reserved, "{hook}");
         }
     }
 }

@@ -35,6 +35,39 @@ pub struct Counter {
     pub high: i64,
 }
 
+/// What was found out about two symbols: `low + gap <= high`, as integers that do not wrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub low: Id,
+    pub high: Id,
+    pub gap: i64,
+}
+
+impl Order {
+    /// `a <= b`, where the symbols of both can be told from them.
+    pub fn between(a: &Num, b: &Num, width: Width) -> Option<Order> {
+        /// Sums of such numbers do not wrap.
+        const SMALL: u64 = 1 << 40;
+        let most = if width == Width::W32 { u32::MAX.into() } else { SMALL };
+        let is_plain = |number: &Num| {
+            let Link { symbol, scale, add } = number.link;
+            symbol != 0 && scale == 1 && add.unsigned_abs() <= SMALL && number.range.umax() <= most
+        };
+        let is_known = is_plain(a) && is_plain(b) && a.link.symbol != b.link.symbol;
+        is_known.then(|| Order { low: a.link.symbol, high: b.link.symbol, gap: a.link.add - b.link.add })
+    }
+
+    /// As `a <= b` is `self`: `a < b`.
+    pub fn strict(self) -> Order {
+        Order { gap: self.gap + 1, ..self }
+    }
+
+    /// Whoever knows `self` knows `other`.
+    pub fn implies(self, other: Order) -> bool {
+        (self.low, self.high) == (other.low, other.high) && self.gap >= other.gap
+    }
+}
+
 /// A resource that the program must release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle {
@@ -83,6 +116,8 @@ pub struct State {
     pub frames: Vec<Rc<Frame>>,
     pub handles: Vec<Handle>,
     pub counters: Vec<Counter>,
+    /// Of counters of loops that are being proved.
+    pub orders: Vec<Order>,
     pub loops: Vec<ActiveLoop>,
 }
 
@@ -126,6 +161,25 @@ impl State {
 
     pub fn counter(&self, symbol: Id) -> Option<&Counter> {
         self.counters.iter().find(|counter| counter.symbol == symbol)
+    }
+
+    pub fn knows(&self, order: Order) -> bool {
+        self.orders.iter().any(|known| known.implies(order))
+    }
+
+    pub fn learn(&mut self, order: Order) {
+        if !self.knows(order) {
+            self.orders.retain(|known| !order.implies(*known));
+            self.orders.push(order);
+        }
+    }
+
+    /// The least value of a symbol that some number is.
+    pub fn least(&self, symbol: Id) -> Option<i64> {
+        let regs = self.frames.iter().flat_map(|frame| frame.regs.iter().filter_map(Value::linked));
+        let cells = self.frames.iter().flat_map(|frame| frame.stack.linked().map(|(_, number)| number));
+        let is_symbol = |number: &&Num| number.link.symbol == symbol && number.link.scale == 1;
+        regs.chain(cells).filter(is_symbol).filter_map(|number| number.range.smin().checked_sub(number.link.add)).max()
     }
 
     /// Visits every register and spilled value, with its frame.
@@ -226,6 +280,7 @@ impl State {
             frames: self.frames.clone(),
             handles: self.handles.clone(),
             counters: self.counters.clone(),
+            orders: self.orders.clone(),
             loops: Vec::new(),
         })
     }

@@ -6,7 +6,7 @@ use super::{
     graph::Graph,
     need::{Effect, EffectKind, Need},
     planted::{Bug, on},
-    state::State,
+    state::{Order, State},
     value::{Id, Link, MapRef, Num, Pointer, Target, Value},
     walk::{MANY_ROUNDS, Next, Summary, Walk},
 };
@@ -259,7 +259,18 @@ impl Walk<'_> {
         target: usize,
         next: usize,
     ) -> Result<Next, Reason> {
-        let sides = [true, false].map(|taken| a.range.refine(cond, width, &b.range, taken));
+        let orders = self.orders(cond, width, &a, &b);
+        let sides = [true, false].map(|taken| {
+            let (x, y) = a.range.refine(cond, width, &b.range, taken)?;
+            let order = orders[usize::from(!taken)].filter(|_| matches!(cond, Cond::Eq | Cond::Ne));
+            let Some(order) = order else { return Some((x, y)) };
+            let less = if order.low == a.link.symbol { Cond::Lt } else { Cond::Gt };
+            x.refine(less, Width::W64, &y, true)
+        });
+        if matches!(cond, Cond::Eq | Cond::Ne) && orders != [None, None] {
+            self.demand(Operand::Reg(dst));
+            self.demand(src);
+        }
         self.demand_if_decided(&sides, Operand::Reg(dst), src);
         if let [Some(_), Some(_)] = sides {
             self.note_linked(a.link.symbol);
@@ -271,9 +282,10 @@ impl Walk<'_> {
             if trial && (cond == Cond::Ne) == taken && matches!(cond, Cond::Eq | Cond::Ne) {
                 x = self.approaching(&a, x, &b);
             }
-            Some((x, y))
+            Some((x, y, orders[usize::from(!taken)]))
         });
-        self.split(sides, target, next, |state, (x, y)| {
+        self.split(sides, target, next, |state, (x, y, order)| {
+            order.into_iter().for_each(|order| state.learn(order));
             if let Value::Number(number) = &mut state.top_mut().regs[usize::from(dst)] {
                 number.range = x;
             }
@@ -285,6 +297,43 @@ impl Walk<'_> {
             state.refine(a.link, &x)?;
             state.refine(b.link, &y)
         })
+    }
+
+    /// What a comparison says of the order of two unknown numbers, one of which is the counter of a loop that is being proved:
+    /// where it is taken, and where it is not. That they are unequal says something if it is known which may be less; a trial
+    /// supposes that the counter is still on its way.
+    fn orders(&mut self, cond: Cond, width: Width, a: &Num, b: &Num) -> [Option<Order>; 2] {
+        let none = [None, None];
+        if self.attempts.is_empty() {
+            return none;
+        }
+        let (Some(up), Some(down)) = (Order::between(a, b, width), Order::between(b, a, width)) else { return none };
+        let direction = |symbol: Id| {
+            let classes = self.attempts.iter().flat_map(|attempt| &attempt.classes);
+            classes.filter(|class| class.symbol == symbol).map(|class| class.direction()).next()
+        };
+        let (of_a, of_b) = (direction(a.link.symbol), direction(b.link.symbol));
+        if of_a.is_none() && of_b.is_none() {
+            return none;
+        }
+        match cond {
+            Cond::Lt | Cond::SLt => [Some(up.strict()), Some(down)],
+            Cond::Le | Cond::SLe => [Some(up), Some(down.strict())],
+            Cond::Gt | Cond::SGt => [Some(down.strict()), Some(up)],
+            Cond::Ge | Cond::SGe => [Some(down), Some(up.strict())],
+            Cond::Eq | Cond::Ne => {
+                let supposed = self.is_trial().then_some(match (of_a, of_b) {
+                    (Some(by), _) if by > 0 => up,
+                    (_, Some(by)) if by < 0 => up,
+                    _ => down,
+                });
+                supposed.into_iter().for_each(|order| self.suppose(order));
+                let known = [up, down].into_iter().find(|order| self.state.knows(*order));
+                let unequal = known.or(supposed).map(Order::strict);
+                if cond == Cond::Ne { [unequal, None] } else { [None, unequal] }
+            }
+            Cond::Set => none,
+        }
     }
 
     /// In a trial, a counter that is compared for being unequal to a constant is supposed not to step over it.

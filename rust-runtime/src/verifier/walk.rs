@@ -71,8 +71,8 @@ impl Summary {
 /// A point of the current way from which more than what is being walked may follow.
 #[derive(Debug)]
 pub struct Node {
-    /// From the node before to this one.
-    pub steps: Vec<Step>,
+    /// Steps of the way up to this one, and what they cost since the node before.
+    pub steps: usize,
     pub cost: u64,
     /// Active functions.
     pub frames: usize,
@@ -142,7 +142,7 @@ pub struct Walk<'a> {
     pub rules: &'a Rules,
     pub options: Options,
     pub recorder: &'a mut Recorder,
-    /// The current way: state, place, what was done since the last node, what it cost since the start.
+    /// The current way: state, place, what was done, what it cost since the last node and since the start.
     pub state: State,
     pub pc: usize,
     pub step: Step,
@@ -263,8 +263,7 @@ impl<'a> Walk<'a> {
 
     /// The last instructions that the current way executed, the last first.
     pub fn history(&self) -> Vec<usize> {
-        let of_nodes = self.chain.iter().rev().flat_map(|node| node.steps.iter().rev());
-        self.steps.iter().rev().chain(of_nodes).take(MAX_HISTORY).map(|step| step.pc as usize).collect()
+        self.steps.iter().rev().take(MAX_HISTORY).map(|step| step.pc as usize).collect()
     }
 
     /// One instruction.
@@ -284,6 +283,9 @@ impl<'a> Walk<'a> {
         }
         self.facts.visited += 1;
         self.unstored += 1;
+        if !self.attempts.is_empty() && self.give_up_what_takes_too_long() {
+            return Ok(Next::Go(self.pc));
+        }
         if self.memory > MAX_MEMORY {
             return Err(Stop::new(pc, Reason::TooMuchMemory(MAX_MEMORY)));
         }
@@ -343,12 +345,25 @@ impl<'a> Walk<'a> {
             }
             let (head, attempt, cost) = (last.head, last.attempt, self.total - last.entry_cost);
             self.state.loops.pop();
+            self.forget_orders();
             self.note_loop_cost(head, cost);
             if attempt != 0 && self.attempts.iter().any(|trial| trial.number == attempt && trial.is_trial) {
                 return true;
             }
         }
         false
+    }
+
+    /// Orders are of use within their loops alone.
+    fn forget_orders(&mut self) {
+        if self.state.orders.is_empty() {
+            return;
+        }
+        let (attempts, loops) = (&self.attempts, &self.state.loops);
+        let is_active = |number: u32| loops.iter().any(|active| active.attempt == number);
+        let active = attempts.iter().filter(|attempt| is_active(attempt.number));
+        let symbols: Vec<Id> = active.flat_map(|attempt| attempt.classes.iter().map(|class| class.symbol)).collect();
+        self.state.orders.retain(|order| symbols.contains(&order.low) || symbols.contains(&order.high));
     }
 
     pub fn note_loop_cost(&mut self, head: usize, cost: u64) {
@@ -503,11 +518,11 @@ impl<'a> Walk<'a> {
             });
             index
         });
-        let steps = std::mem::take(&mut self.steps);
-        let bytes = size_of::<Node>() + steps.capacity() * size_of::<Step>();
+        let before = self.steps_before();
+        let bytes = size_of::<Node>() + (self.steps.len() - before) * size_of::<Step>();
         self.memory += bytes;
         self.chain.push(Node {
-            steps,
+            steps: self.steps.len(),
             cost: std::mem::take(&mut self.cost),
             frames: self.state.frames.len(),
             open,
@@ -519,6 +534,11 @@ impl<'a> Walk<'a> {
         });
     }
 
+    /// Steps of the way up to the last node.
+    fn steps_before(&self) -> usize {
+        self.chain.last().map_or(0, |node| node.steps)
+    }
+
     /// The other side of a branch waits.
     pub fn postpone(&mut self, state: State, pc: usize) {
         let bytes = bytes_of(&state);
@@ -528,10 +548,11 @@ impl<'a> Walk<'a> {
 
     /// A way has come to its end: tells the chain, and turns to what waits. True: nothing does.
     pub fn finish(&mut self, mut need: Need, mut summary: Summary) -> Result<bool, Stop> {
-        let (mut steps, mut cost) = (std::mem::take(&mut self.steps), std::mem::take(&mut self.cost));
+        let mut cost = std::mem::take(&mut self.cost);
         loop {
-            for step in steps.iter().rev() {
-                need.back(step, self.graph);
+            let before = self.steps_before();
+            for step in self.steps.drain(before..).rev() {
+                need.back(&step, self.graph);
                 self.recorder.needed(step.record, &need);
             }
             summary.add(cost);
@@ -563,7 +584,7 @@ impl<'a> Walk<'a> {
                 stored.summary.clone_from(&node.summary);
                 self.table[stored.pc].push(index);
             }
-            (need, summary, steps, cost) = (node.need, node.summary, node.steps, node.cost);
+            (need, summary, cost) = (node.need, node.summary, node.cost);
         }
         // An open node has a side that waits.
         let Some(pending) = self.pending.pop() else { return Ok(true) };
@@ -575,6 +596,9 @@ impl<'a> Walk<'a> {
 
     /// Takes back all that came after a point of the walk.
     pub fn take_back(&mut self, chain: usize, pending: usize, stored: usize) {
+        if let Some(first) = self.chain.get(chain) {
+            self.steps.truncate(first.steps);
+        }
         for dropped in self.chain.drain(chain..) {
             self.memory -= dropped.bytes;
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use duckbpf_runtime::{Profile, Verdict, judge};
+use duckbpf_runtime::{Place, Profile, Rejection, Verdict, judge};
 use serde_json::json;
 
 /// Check every program of BPF objects. Ends with 0 if all are accepted, 1 if one is not, 2 if something else is wrong.
@@ -84,9 +84,38 @@ fn as_json(file: &Path, verdict: &Verdict) -> serde_json::Value {
     });
     match &verdict.result {
         Ok(accepted) => line["worst_cost"] = accepted.worst_cost.into(),
-        Err(rejection) => line["message"] = rejection.to_string().into(),
+        Err(rejection) => explain(&mut line, rejection),
     }
     line
+}
+
+/// What a message says, in parts.
+fn explain(line: &mut serde_json::Value, rejection: &Rejection) {
+    let place = |place: &Place| {
+        json!({"instruction": place.instruction, "function": place.function, "text": place.text,
+        "source": place.line.as_ref().map(|line| line.to_string())})
+    };
+    line["message"] = rejection.to_string().into();
+    line["reason"] = rejection.reason.to_string().into();
+    line["instruction"] = rejection.instruction.into();
+    line["in_function"] = rejection.function.as_str().into();
+    line["disassembly"] = rejection.disassembly.as_deref().into();
+    line["source"] = rejection.line.as_ref().map(|line| line.to_string()).into();
+    if let Some((required, proved)) = rejection.reason.required() {
+        line["required"] = required.into();
+        line["proved"] = proved.into();
+    }
+    line["hint"] = rejection.reason.hint().into();
+    line["origins"] = rejection.origins.iter().map(place).collect();
+    line["branches"] = rejection
+        .branches
+        .iter()
+        .map(|branch| {
+            let mut of_branch = place(&branch.place);
+            of_branch["taken"] = branch.taken.into();
+            of_branch
+        })
+        .collect();
 }
 
 fn print(out: &mut impl Write, file: &Path, verdict: &Verdict) -> io::Result<()> {
@@ -100,6 +129,6 @@ fn print(out: &mut impl Write, file: &Path, verdict: &Verdict) -> io::Result<()>
             let (file, function) = (file.display(), &verdict.function);
             writeln!(out, "{file}: {function}: accepted; worst cost {cost}, {visited} visited in {microseconds:.0} us")
         }
-        Err(rejection) => writeln!(out, "{}: {rejection}", file.display()),
+        Err(rejection) => writeln!(out, "{}: {rejection:#}", file.display()),
     }
 }
