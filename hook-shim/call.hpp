@@ -17,6 +17,8 @@ class DatabaseInstance;
 #pragma GCC visibility push(hidden)
 namespace duckbpf {
 
+struct QueryEntry;
+
 //! A counter that one thread writes and any thread reads
 class Counter {
 public:
@@ -59,6 +61,17 @@ struct alignas(64) ThreadState {
 	uint32_t prefetching = 0;
 	uint32_t task_depth = 0;
 	uint32_t tick = 0;
+	//! Of the slice that it runs; 0: stock's number
+	uint32_t slice_chunks = 0;
+	//! A worker that declined all tasks looks again after so long; 0: it did not
+	uint32_t retry_us = 0;
+	//! What query_begin's program says to a query that it rejects
+	uint32_t message_size = 0;
+	char message[DUCKBPF_MESSAGE_MAX];
+	//! Queries that query_begin let in on this thread and that have not ended
+	std::atomic<uint32_t> open_queries {0};
+	//! The query that it works for, and where the entry is; null: none that a hook wants accounted
+	QueryEntry *query = nullptr;
 	//! Whose work the thread does
 	duckbpf_origin origin {};
 	uint64_t query_start_ns = 0;

@@ -17,12 +17,33 @@ struct QueryEntry {
 	uint64_t start_ns = 0;
 	//! Pinned until the query ends; null: stock
 	duckbpf_program *hash = nullptr;
+	//! Nobody may hold it up
+	bool steers = false;
+	uint64_t fingerprint = 0;
+	//! Of query_begin
+	uint32_t klass = 0;
+	uint64_t waited_ns = 0;
+	// What it used: added to by its threads, with atomic operations
+	//! Thread CPU of its tasks
+	uint64_t cpu_ns = 0;
+	uint64_t rows = 0;
+	uint64_t spill_bytes = 0;
+	int64_t memory = 0;
+	int64_t peak_memory = 0;
 };
 
 //! The entry of a query that runs, or null. Valid while the query runs.
 QueryEntry *FindQuery(duckdb::ClientContext &context);
 //! The number of a database in this process
 uint64_t DatabaseNumber(const duckdb::DatabaseInstance &db);
+//! The calling thread's CPU time
+uint64_t ThreadCpuNs();
+//! The query ends: nobody waits for it any more (run_task.cpp)
+void ForgetRun(duckdb::ClientContext &context);
+//! What query_begin gave the query that now begins; false when it was not asked (admission.cpp)
+bool FindGuest(const duckdb::ClientContext &context, uint32_t &klass, uint64_t &waited_ns);
+//! Of a query's text (fingerprint.cpp)
+uint64_t Fingerprint(const char *text, uint64_t size);
 //! The query ends: its bloom filters are gone (hash.cpp)
 void UnbindFilters(duckdb::ClientContext &context);
 

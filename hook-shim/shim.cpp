@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstring>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -99,6 +100,9 @@ __attribute__((noinline)) ThreadState &FirstUse() {
 	state->takes_partial = false;
 	state->prefetching = 0;
 	state->task_depth = 0;
+	state->slice_chunks = 0;
+	state->retry_us = 0;
+	state->query = nullptr;
 	current = state;
 	return *state;
 }
@@ -223,6 +227,12 @@ __u32 ThreadIndex() {
 	return Thread().index;
 }
 
+void SetMessage(const char *text, __u64 size) {
+	auto &thread = Thread();
+	thread.message_size = static_cast<uint32_t>(size < DUCKBPF_MESSAGE_MAX ? size : DUCKBPF_MESSAGE_MAX);
+	memcpy(thread.message, text, thread.message_size);
+}
+
 //! A hookpoint as in memory.cpp
 __attribute__((noinline)) void MeasuredHookpoint(uint64_t pass) {
 	ProgramCall call(DUCKBPF_HOOK_LOAD);
@@ -267,7 +277,7 @@ const duckbpf_host host = {
     DUCKBPF_HOST_VERSION, sizeof(duckbpf_host), DUCKBPF_CARRIER, DUCKBPF_ABI_VERSION, DUCKDB_VERSION, DUCKBPF_SERIES,
     RegisterRuntime,      Publish,              Synchronize,     ReadCounters,        SetSampling,    CurrentOrigin,
     QueryAgeNs,           HelperFailed,         ThreadIndex,     EngineState,         TagText,        AccountMemory,
-    WatchBlocks,          Measure,
+    WatchBlocks,          Measure,              SetMessage,
 };
 
 } // namespace

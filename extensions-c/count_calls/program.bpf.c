@@ -33,6 +33,41 @@ __u64 count_execute_forever(struct duckbpf_execute_forever_ctx *ctx)
 	return count(DUCKBPF_HOOK_EXECUTE_FOREVER);
 }
 
+SEC("duckdb/run_task")
+__u64 count_run_task(struct duckbpf_run_task_ctx *ctx)
+{
+	(void)ctx;
+	return count(DUCKBPF_HOOK_RUN_TASK);
+}
+
+SEC("duckdb/query_begin")
+__u64 count_query_begin(struct duckbpf_query_begin_ctx *ctx)
+{
+	(void)ctx;
+	return count(DUCKBPF_HOOK_QUERY_BEGIN);
+}
+
+SEC("duckdb/query_end")
+__u64 count_query_end(struct duckbpf_query_end_ctx *ctx)
+{
+	(void)ctx;
+	return count(DUCKBPF_HOOK_QUERY_END);
+}
+
+SEC("duckdb/pipeline_threads")
+__u64 count_pipeline_threads(struct duckbpf_pipeline_threads_ctx *ctx)
+{
+	(void)ctx;
+	return count(DUCKBPF_HOOK_PIPELINE_THREADS);
+}
+
+SEC("duckdb/operator_memory")
+__u64 count_operator_memory(struct duckbpf_operator_memory_ctx *ctx)
+{
+	(void)ctx;
+	return count(DUCKBPF_HOOK_OPERATOR_MEMORY);
+}
+
 SEC("duckdb/load")
 __u64 count_load(struct duckbpf_load_ctx *ctx)
 {

@@ -27,6 +27,11 @@ pub enum Hook {
     Log = abi::DUCKBPF_HOOK_LOG,
     Compression = abi::DUCKBPF_HOOK_COMPRESSION,
     ScanBegin = abi::DUCKBPF_HOOK_SCAN_BEGIN,
+    RunTask = abi::DUCKBPF_HOOK_RUN_TASK,
+    QueryBegin = abi::DUCKBPF_HOOK_QUERY_BEGIN,
+    QueryEnd = abi::DUCKBPF_HOOK_QUERY_END,
+    PipelineThreads = abi::DUCKBPF_HOOK_PIPELINE_THREADS,
+    OperatorMemory = abi::DUCKBPF_HOOK_OPERATOR_MEMORY,
 }
 
 /// What the engine does with a program's return value.
@@ -75,6 +80,11 @@ impl Hook {
         Hook::Log,
         Hook::Compression,
         Hook::ScanBegin,
+        Hook::RunTask,
+        Hook::QueryBegin,
+        Hook::QueryEnd,
+        Hook::PipelineThreads,
+        Hook::OperatorMemory,
     ];
 
     /// The name as in `SEC("duckdb/<name>")`.
@@ -95,6 +105,11 @@ impl Hook {
             Hook::Log => "log",
             Hook::Compression => "compression",
             Hook::ScanBegin => "scan_begin",
+            Hook::RunTask => "run_task",
+            Hook::QueryBegin => "query_begin",
+            Hook::QueryEnd => "query_end",
+            Hook::PipelineThreads => "pipeline_threads",
+            Hook::OperatorMemory => "operator_memory",
         }
     }
 
@@ -110,7 +125,7 @@ impl Hook {
     pub fn class(self) -> Class {
         match self {
             Hook::Hash => Class::Transformer,
-            Hook::UpdateUsedMemory | Hook::FileRead => Class::Observer,
+            Hook::UpdateUsedMemory | Hook::FileRead | Hook::QueryEnd => Class::Observer,
             _ => Class::Decider,
         }
     }

@@ -35,7 +35,7 @@ fn a_list_is_attached_as_one_and_detached() {
     let host = MockHost::lock();
     assert_eq!(load(&host), None);
     let first = host.runtime.replace(&defaults()).unwrap();
-    assert_eq!(attached(&host).len(), 7);
+    assert_eq!(attached(&host).len(), Hook::COUNT);
     assert_eq!(load(&host), Some(NORMAL));
     for point in host.runtime.points() {
         assert_eq!((point.generation, point.program), (first, Some(format!("default_{}", point.hook))));

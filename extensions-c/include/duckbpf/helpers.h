@@ -177,6 +177,10 @@ DUCKBPF_HELPER __u64 (*const duckbpf_buffer_misses)(void) = (void *)0x10018;
  * hash. Cost: 20. */
 DUCKBPF_HELPER __u64 (*const duckbpf_spill_bytes)(void) = (void *)0x10019;
 
+/* What the client of a query is told when the program answers DUCKBPF_REJECT: a constant, of which 200 bytes
+ * at most are used. 0. Hooks: query_begin. Cost: 20 + 4 per begun 8 bytes of text_size. */
+DUCKBPF_HELPER __u64 (*const duckbpf_message)(const char *text, __u32 text_size) = (void *)0x1001a;
+
 /* MurmurHash3's finaliser, with DuckDB's constants: how stock hashes integers (common/types/hash.hpp). Hooks:
  * all. Cost: 10. */
 DUCKBPF_HELPER __u64 (*const duckbpf_murmur64)(__u64 value) = (void *)0x10020;

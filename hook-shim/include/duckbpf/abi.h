@@ -81,7 +81,7 @@ struct duckbpf_hook_counters {
 	__u64 timed_calls;
 	__u64 timed_ns; /* of the timed calls; 0 while sampling is off */
 };
-DUCKBPF_ASSERT_SIZE(duckbpf_hook_counters, 104);
+DUCKBPF_ASSERT_SIZE(duckbpf_hook_counters, 40 + 8 * DUCKBPF_REFUSAL_COUNT);
 
 /* What the runtime offers to the host. */
 struct duckbpf_runtime {
@@ -166,6 +166,9 @@ struct duckbpf_host {
 	/* For measurements: the nanoseconds that so many passes of the load hook's hookpoint take here, with seven fields made up.
 	 * What is attached to load is called and counted. */
 	__u64 (*measure)(__u64 passes);
+
+	/* Service behind a helper: what a query is told that the running program rejects. Cut at DUCKBPF_MESSAGE_MAX bytes. */
+	void (*set_message)(const char *text, __u64 size);
 };
 
 /* The engine's side of everything above. Never null. */

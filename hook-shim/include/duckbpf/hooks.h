@@ -52,7 +52,12 @@ enum duckbpf_hook {
 	DUCKBPF_HOOK_LOG = 12,
 	DUCKBPF_HOOK_COMPRESSION = 13,
 	DUCKBPF_HOOK_SCAN_BEGIN = 14,
-	DUCKBPF_HOOK_COUNT = 15
+	DUCKBPF_HOOK_RUN_TASK = 15,
+	DUCKBPF_HOOK_QUERY_BEGIN = 16,
+	DUCKBPF_HOOK_QUERY_END = 17,
+	DUCKBPF_HOOK_PIPELINE_THREADS = 18,
+	DUCKBPF_HOOK_OPERATOR_MEMORY = 19,
+	DUCKBPF_HOOK_COUNT = 20
 };
 
 /* Why the host did not follow a decision. Counted per hook. */
@@ -65,7 +70,8 @@ enum duckbpf_refusal {
 	DUCKBPF_REFUSED_NOT_RELOADABLE = 5, /* the block could not be read back, or must be dropped */
 	DUCKBPF_REFUSED_POOL = 6,           /* the task may not leave its pool */
 	DUCKBPF_REFUSED_HELPER_FAILED = 7,  /* a helper panicked; the decision was discarded */
-	DUCKBPF_REFUSAL_COUNT = 8
+	DUCKBPF_REFUSED_BOUND = 8,          /* nobody may be held up for longer */
+	DUCKBPF_REFUSAL_COUNT = 9
 };
 
 #define DUCKBPF_DECIDED 1ULL
@@ -431,5 +437,153 @@ DUCKBPF_ASSERT_SIZE(duckbpf_scan_begin_ctx, 88);
 #define DUCKBPF_SCAN_BEGIN(hint) (DUCKBPF_DECIDED | ((__u64)(hint) << 8))
 #define DUCKBPF_SCAN_BEGIN_HINT(decision) (((decision) >> 8) & 0xff)
 #define DUCKBPF_SCAN_BEGIN_BITS 0xff01ULL
+
+/* --- run_task: a decider. A thread is about to run the next slice of a query's work. ------------------------------ */
+
+enum duckbpf_run_site {
+	DUCKBPF_RUN_CLIENT = 0, /* a client's own thread */
+	DUCKBPF_RUN_WORKER = 1, /* a worker that took a task from the queue */
+	DUCKBPF_RUN_SITE_COUNT = 2
+};
+
+struct duckbpf_run_task_ctx {
+	struct duckbpf_origin origin;
+	__u64 fingerprint;   /* of the query's text without its literals; 0 when it began before the hook had a program */
+	__u64 age_ns;        /* since the query began */
+	__u64 cpu_ns;        /* thread CPU of its tasks that ended or yielded so far */
+	__u64 waited_ns;     /* since it was first held up after its last slice; 0: it was not */
+	__u32 klass;         /* its class: of its last decision here, or query_begin's, or 0 */
+	__u32 site;          /* enum duckbpf_run_site */
+	__u32 threads;       /* that run slices of it now */
+	__u32 kept;          /* slots that it kept from slices before */
+	__u32 older_waiting; /* queries of its class that wait and began before it */
+	__u32 reserved;
+	__u32 tag_running; /* slots taken by queries of its tag, its own included */
+	__u32 tag_waiting; /* queries of its tag that wait, itself not included */
+	__u32 running[DUCKBPF_CLASS_COUNT]; /* slots taken, by class, its own included */
+	__u32 waiting[DUCKBPF_CLASS_COUNT]; /* queries that wait, by class, itself not included */
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_run_task_ctx, 160);
+
+/* A thread has a slot of its query's class while it runs a slice. DUCKBPF_RUN(class, limit): run, if fewer than `limit` slots of
+ * the class are taken (0: no limit); else wait. DUCKBPF_HOLD(class): wait. With either:
+ *   DUCKBPF_RUN_CHUNKS(n)   the slice ends after n chunks (1 to 4,096); else as stock: 50 for a client, the whole task for a worker
+ *   DUCKBPF_RUN_KEEP        the slot stays the query's after the slice, for its next one, until it has nothing to run, ends, is
+ *                           told otherwise, or has not come back for 100 ms
+ *   DUCKBPF_RUN_WAIT_US(n)  how long to wait at most, until somebody gives a slot back (1 to 20,000; 0: 5,000); then the program is
+ *                           asked again
+ * A query of which nothing has run for DUCKBPF_RUN_BOUND_MS, because it was held up, runs for DUCKBPF_RUN_FREE_MS whatever is
+ * decided (REFUSED_BOUND).
+ * Only tasks of queries are asked about, by threads that are inside no other task. */
+#define DUCKBPF_RUN(klass, limit) (DUCKBPF_DECIDED | ((__u64)(klass) << 8) | ((__u64)(limit) << 16))
+#define DUCKBPF_HOLD(klass) (DUCKBPF_DECIDED | (1ULL << 1) | ((__u64)(klass) << 8))
+#define DUCKBPF_RUN_KEEP (1ULL << 2)
+#define DUCKBPF_RUN_CHUNKS(n) ((__u64)(n) << 24)
+#define DUCKBPF_RUN_WAIT_US(us) ((__u64)(us) << 40)
+#define DUCKBPF_RUN_IS_HOLD(decision) (((decision) >> 1) & 1)
+#define DUCKBPF_RUN_CLASS(decision) (((decision) >> 8) & 0xff)
+#define DUCKBPF_RUN_LIMIT(decision) (((decision) >> 16) & 0xff)
+#define DUCKBPF_RUN_CHUNKS_OF(decision) (((decision) >> 24) & 0xffff)
+#define DUCKBPF_RUN_WAIT_OF(decision) (((decision) >> 40) & 0xffff)
+#define DUCKBPF_RUN_BITS 0xffffffffffff07ULL
+#define DUCKBPF_RUN_CHUNKS_MAX 4096ULL
+#define DUCKBPF_RUN_WAIT_MAX_US 20000ULL
+#define DUCKBPF_RUN_BOUND_MS 1000ULL
+#define DUCKBPF_RUN_FREE_MS 50ULL
+
+/* --- query_begin: a decider. A client submitted a query; nothing of it has begun, no transaction either. ----------- */
+
+struct duckbpf_query_begin_ctx {
+	struct duckbpf_origin origin; /* the query has no id yet: 0 */
+	__u64 fingerprint;
+	__u64 waited_ns; /* since it was submitted */
+	__u64 used_memory;
+	__u64 max_memory;
+	__u64 spill_bytes;    /* of temporary files on disk */
+	__u32 statement;      /* DuckDB's StatementType (common/enums/statement_type.hpp) */
+	__u32 in_transaction; /* 1: inside a transaction that the client began */
+	__u32 may_wait;       /* 0: it cannot wait, for somebody could be waiting for it */
+	__u32 reserved;
+	__u32 admitted[DUCKBPF_CLASS_COUNT]; /* queries that this hook let in and that have not ended, by class */
+	__u32 waiting[DUCKBPF_CLASS_COUNT];  /* others that wait here, by class */
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_query_begin_ctx, 152);
+
+/* DUCKBPF_ADMIT(class, limit): let it begin, as one of the class, if fewer than `limit` queries of the class are in (0: no limit);
+ * else it waits. DUCKBPF_DELAY(class): it waits. With either DUCKBPF_QUERY_WAIT_MS(n): until a query ends, but n milliseconds at most (1
+ * to 1,000; 0: 100); then the program is asked again. DUCKBPF_REJECT: the query fails, with what duckbpf_message() said.
+ * A query that may not wait, or has waited for DUCKBPF_QUERY_BOUND_MS, begins (REFUSED_WRONG_SITE, REFUSED_BOUND). */
+#define DUCKBPF_ADMIT(klass, limit) (DUCKBPF_DECIDED | ((__u64)(klass) << 8) | ((__u64)(limit) << 16))
+#define DUCKBPF_DELAY(klass) (DUCKBPF_DECIDED | DUCKBPF_QUERY_DELAYED | ((__u64)(klass) << 8))
+#define DUCKBPF_REJECT (DUCKBPF_DECIDED | DUCKBPF_QUERY_REJECTED)
+#define DUCKBPF_QUERY_WAIT_MS(ms) ((__u64)(ms) << 40)
+#define DUCKBPF_QUERY_DELAYED (1ULL << 1)
+#define DUCKBPF_QUERY_REJECTED (1ULL << 2)
+#define DUCKBPF_QUERY_CLASS(decision) (((decision) >> 8) & 0xff)
+#define DUCKBPF_QUERY_LIMIT(decision) (((decision) >> 16) & 0xff)
+#define DUCKBPF_QUERY_WAIT_OF(decision) (((decision) >> 40) & 0xffff)
+#define DUCKBPF_QUERY_BITS 0xffff0000ffff07ULL
+#define DUCKBPF_QUERY_WAIT_MAX_MS 1000ULL
+#define DUCKBPF_QUERY_BOUND_MS 20000ULL
+#define DUCKBPF_MESSAGE_MAX 200
+
+/* --- query_end: an observer. A query has ended, its transaction too if it was its own. ------------------------------ */
+
+struct duckbpf_query_end_ctx {
+	struct duckbpf_origin origin;
+	__u64 fingerprint;
+	__u64 duration_ns; /* from its begin, without what it waited for */
+	__u64 waited_ns;   /* at query_begin */
+	__u64 cpu_ns;      /* thread CPU of its tasks */
+	__u64 rows;        /* of its result that were made */
+	__u64 peak_memory; /* the most that its threads allocated above what they freed, without cached table data */
+	__u64 spill_bytes; /* that its threads wrote to temporary files */
+	__u32 klass;       /* that query_begin gave it */
+	__u32 failed;      /* 1: with an error, or abandoned */
+	__u32 error;       /* DuckDB's ExceptionType (common/exception.hpp); 0: none */
+	__u32 reserved;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_query_end_ctx, 104);
+
+/* --- pipeline_threads: a decider. A pipeline that can run on several threads is about to start. ---------------------- */
+
+struct duckbpf_pipeline_threads_ctx {
+	struct duckbpf_origin origin;
+	__u64 fingerprint;
+	__u64 max_threads;    /* tasks that stock makes: what its operators and the scheduler allow */
+	__u64 threads;        /* of the scheduler */
+	__u64 active_queries; /* of the process */
+	__u64 cardinality;    /* rows that the optimizer expects of its source */
+	__u32 source;         /* DuckDB's PhysicalOperatorType (common/enums/physical_operator_type.hpp) */
+	__u32 sink;
+	__u32 klass; /* that query_begin gave the query */
+	__u32 reserved;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_pipeline_threads_ctx, 88);
+
+/* So many tasks, clamped to [1, max_threads]. */
+#define DUCKBPF_THREADS(n) (DUCKBPF_DECIDED | ((__u64)(n) << 8))
+#define DUCKBPF_THREADS_OF(decision) (((decision) >> 8) & 0xffff)
+#define DUCKBPF_THREADS_BITS 0xffff01ULL
+
+/* --- operator_memory: a decider. How much memory a join, aggregate, sort or window may use before it spills. Under the lock of
+ * the temporary memory manager. Asked only where stock has a choice: lower < upper. ----------------------------------- */
+
+struct duckbpf_operator_memory_ctx {
+	struct duckbpf_origin origin;
+	__u64 fingerprint;
+	__u64 lower;          /* the least that it must have */
+	__u64 upper;          /* the most that is free for it */
+	__u64 stock;          /* what stock gives */
+	__u64 remaining_size; /* that it could use */
+	__u64 previous;       /* what it has so far */
+	__u64 reserved;       /* by all operators, this one's previous included */
+	__u64 limit;          /* of all operators together */
+	__u64 operators;      /* that have a reservation */
+	__u32 klass;
+	__u32 reserved_1;
+};
+DUCKBPF_ASSERT_SIZE(duckbpf_operator_memory_ctx, 112);
+/* The decision is the reservation itself, in bytes, clamped to [lower, upper]. */
 
 #endif

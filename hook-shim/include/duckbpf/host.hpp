@@ -17,8 +17,12 @@ class BlockManager;
 class BloomFilter;
 class BufferPool;
 class ClientContext;
+struct ConsumerToken;
 class DatabaseInstance;
 class DataChunk;
+class ErrorData;
+class Pipeline;
+class SQLStatement;
 class TaskScheduler;
 class TaskSchedulerQueue;
 struct ProducerToken;
@@ -37,6 +41,8 @@ namespace duckbpf {
 
 using duckdb::idx_t;
 
+struct QueryEntry;
+
 //! gate[hook] is non-null while a program is attached. Only ever tested: programs are taken from the published set.
 extern std::atomic<const duckbpf_program *> gate[DUCKBPF_HOOK_COUNT];
 
@@ -48,12 +54,38 @@ inline bool Attached(duckbpf_hook hook) {
 // Identity: whose work a thread does (identity.cpp)
 //===--------------------------------------------------------------------===//
 //! The query begins: gives it its ids and pins the hash program. Without an entry (a query that began before the graft, a
-//! full table) a query is unknown and hashes as stock.
-void BeginQuery(duckdb::ClientContext &context);
+//! full table) a query is unknown and hashes as stock. steers: see Steers().
+void BeginQuery(duckdb::ClientContext &context, bool steers);
+//! Whether the statement steers the database instead of working for somebody (SET, LOAD, BEGIN, whatever names a hook_ function):
+//! it is never held up. False where no hook could.
+bool Steers(const duckdb::SQLStatement &statement);
 //! A statement that expands into several moves on to the next: same entry, new query id
 void NextStatement(duckdb::ClientContext &context);
-void EndQuery(duckdb::ClientContext &context);
+//! What is left of a query that ended
+struct EndedQuery {
+	bool is_known = false;
+	uint32_t klass = 0;
+	uint64_t start_ns = 0;
+	uint64_t waited_ns = 0;
+	uint32_t tag = 0;
+	uint64_t fingerprint = 0;
+	uint64_t cpu_ns = 0;
+	uint64_t rows = 0;
+	uint64_t spill_bytes = 0;
+	int64_t peak_memory = 0;
+};
+EndedQuery EndQuery(duckdb::ClientContext &context);
 idx_t ActiveQueries();
+//! Hooks that are told what a query is and what it used
+inline bool DescribesQueries() {
+	return Attached(DUCKBPF_HOOK_RUN_TASK) || Attached(DUCKBPF_HOOK_QUERY_END);
+}
+//! Add to what the query used for which the calling thread works
+void CountRows(idx_t rows);
+void CountMemory(int64_t delta);
+void CountSpill(idx_t bytes);
+//! The connection is closed: a query of it that was let in and could not begin has left its place
+void LeaveHall(const duckdb::ClientContext &context);
 //! The database is new, its scheduler made: it gets a number of its own, whoever had its address before
 void RegisterDatabase(duckdb::DatabaseInstance &db);
 
@@ -69,6 +101,7 @@ protected:
 
 private:
 	duckbpf_origin previous;
+	QueryEntry *previous_query;
 	uint64_t previous_start;
 	duckdb::DatabaseInstance *previous_database;
 };
@@ -79,11 +112,15 @@ public:
 	explicit QueryScope(duckdb::ClientContext &context);
 };
 
-//! As QueryScope, around a task: counts the nesting depth too
+//! As QueryScope, around a task: counts the nesting depth, and its thread CPU for the query where a hook asks for it
 class TaskScope : IdentityScope {
 public:
 	explicit TaskScope(duckdb::ClientContext *context);
 	~TaskScope();
+
+private:
+	QueryEntry *accounted = nullptr;
+	uint64_t cpu_begin_ns = 0;
 };
 
 //! The calling thread puts back the task that it ran last: still that query's doing
@@ -186,6 +223,86 @@ void SetPartial(bool partial);
 bool TakesPartial();
 //! Whether the calling thread may be held up: not inside another task
 bool MayWait();
+
+//===--------------------------------------------------------------------===//
+// query_begin, query_end (admission.cpp)
+//===--------------------------------------------------------------------===//
+//! Waits as long as the program wants, within bounds; throws when the query is rejected or interrupted
+void AdmitQuery(duckdb::ClientContext &context, const duckdb::SQLStatement &statement);
+//! error: null when there was none
+void OnQueryEnd(const EndedQuery &ended, bool success, const duckdb::ErrorData *error);
+
+//===--------------------------------------------------------------------===//
+// run_task (run_task.cpp)
+//===--------------------------------------------------------------------===//
+//! The slice of a query's work that a thread runs, around Task::Execute
+class RunSlice {
+public:
+	RunSlice() = default;
+	~RunSlice() {
+		End();
+	}
+	RunSlice(const RunSlice &) = delete;
+	RunSlice &operator=(const RunSlice &) = delete;
+
+	//! Asks the program, at most twice, with the wait that it wants in between. False: not now, come back. Throws when the query
+	//! was interrupted meanwhile.
+	bool BeginForClient(duckdb::ClientContext &context);
+	//! Takes a task that may run out of the queue; those that may not go back into it
+	enum class Taken { TASK, NOTHING, DECLINED };
+	Taken BeginForWorker(duckdb::TaskSchedulerQueue &queue, duckdb::ConsumerToken &consumer,
+	                     duckdb::shared_ptr<duckdb::Task> &task);
+	//! The slice has an end: the task is not to be run whole
+	bool IsPartial() const {
+		return partial;
+	}
+	//! Gives the slot back, or keeps it for the query. The query must still be there.
+	void End() {
+		if (context) {
+			EndSlice();
+		}
+	}
+
+private:
+	bool Ask(duckdb::ClientContext &context, duckbpf_run_site site);
+	void EndSlice();
+
+	duckdb::ClientContext *context = nullptr;
+	bool partial = false;
+	bool keep = false;
+	//! Of a declined ask
+	uint32_t wait_us = 0;
+	uint64_t seen = 0;
+};
+//! The client has nothing to run: a slot that its query kept is free
+void ReleaseKeptSlot(duckdb::ClientContext &context);
+//! Queries that run_task knows; 0 unless it has, or lately had, a program
+extern std::atomic<idx_t> run_states;
+inline bool SlotsInForce() {
+	return __builtin_expect(run_states.load(std::memory_order_relaxed) != 0, 0);
+}
+//! How many chunks the slice of the calling thread has
+idx_t SliceChunks(idx_t stock);
+//! Microseconds after which the worker looks again for a task that it may run; 0: when it is signalled
+int64_t TakeRetry();
+void SetRetry(int64_t us);
+
+//===--------------------------------------------------------------------===//
+// pipeline_threads, operator_memory (resources.cpp)
+//===--------------------------------------------------------------------===//
+//! How many tasks the pipeline gets, of those that stock would make
+idx_t DecideThreads(duckdb::Pipeline &pipeline, idx_t stock, idx_t threads);
+//! What an operator's reservation lies between. Bytes.
+struct Reservation {
+	idx_t lower;
+	idx_t upper;
+	idx_t remaining_size;
+	idx_t previous;
+	idx_t reserved;
+	idx_t limit;
+	idx_t operators;
+};
+idx_t DecideReservation(duckdb::ClientContext &context, const Reservation &bounds, idx_t stock);
 
 //===--------------------------------------------------------------------===//
 // load, unpin, update_used_memory, allocate_new_block (memory.cpp)

@@ -1,5 +1,7 @@
 //! What the engine tells of its state.
 
+use std::ffi::c_char;
+
 use duckbpf_abi as abi;
 
 use super::{Env, guard};
@@ -24,6 +26,14 @@ states! {
     buffer_misses DUCKBPF_STATE_BUFFER_MISSES
     spill_bytes DUCKBPF_STATE_SPILL_BYTES
     eviction_queue_length DUCKBPF_STATE_EVICTION_QUEUE
+}
+
+pub extern "C" fn message(text: u64, size: u64, _: u64, _: u64, _: u64, env: &Env) -> u64 {
+    // Without the zero byte at its end.
+    guard(env, 0, || {
+        env.set_message(text as *const c_char, u64::from(size as u32).saturating_sub(1));
+        0
+    })
 }
 
 #[cfg(test)]

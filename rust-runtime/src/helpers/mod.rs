@@ -25,6 +25,7 @@ mod table;
 mod time;
 
 use std::{
+    ffi::c_char,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicPtr, Ordering},
 };
@@ -91,6 +92,14 @@ impl Env {
             // SAFETY: as above; `to` has so many bytes.
             Some(tag_text) => unsafe { tag_text(tag, to.as_mut_ptr().cast(), to.len() as u64) as usize },
             None => 0,
+        }
+    }
+
+    /// What the query is told that the program rejects: `size` readable bytes.
+    fn set_message(&self, text: *const c_char, size: u64) {
+        if let Some(set_message) = self.host().and_then(|host| host.set_message) {
+            // SAFETY: the verifier proved that so many bytes of `text` are readable; the function may be called inside a program.
+            unsafe { set_message(text, size) };
         }
     }
 

@@ -11,6 +11,8 @@ impl Hooks {
     pub const ALL: Hooks = Hooks((1 << Hook::COUNT) - 1);
     /// A hash is a function of its key alone.
     pub const NOT_HASH: Hooks = Hooks(Hooks::ALL.0 & !(1 << Hook::Hash as u32));
+    /// The hook that may reject a query.
+    pub const REJECTS: Hooks = Hooks(1 << Hook::QueryBegin as u32);
     /// Hooks whose context names a block.
     pub const BLOCKS: Hooks = Hooks::of(&[Hook::Load, Hook::Unpin, Hook::Evict, Hook::QueueInsert]);
 

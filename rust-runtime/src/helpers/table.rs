@@ -485,6 +485,20 @@ pub static TABLE: &[HelperSpec] = &[
         ..PLAIN
     },
     HelperSpec {
+        id: 0x1001a,
+        name: "message",
+        args: [ConstString, Size, NoArg, NoArg, NoArg],
+        ret: RetKind::Scalar,
+        hooks: Hooks::REJECTS,
+        cost: Cost::with(20, Bytes::Arg(1), 4),
+        function: engine::message,
+        returns: "__u64",
+        parameters: &["const char *text", "__u32 text_size"],
+        doc: "What the client of a query is told when the program answers DUCKBPF_REJECT: a constant, of which 200 bytes at most are used. 0.",
+        example: "static const char busy[] = \"too many queries\";\nduckbpf_message(busy, sizeof(busy));\nreturn DUCKBPF_REJECT;",
+        ..PLAIN
+    },
+    HelperSpec {
         id: 0x10020,
         name: "murmur64",
         args: [Scalar, NoArg, NoArg, NoArg, NoArg],

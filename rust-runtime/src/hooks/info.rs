@@ -80,8 +80,17 @@ impl From<duckbpf_hook_counters> for Counts {
 
 impl Refusals {
     /// The reasons' names, in the order of the counts.
-    pub const NAMES: [&'static str; duckbpf_abi::DUCKBPF_REFUSAL_COUNT as usize] =
-        ["unknown_bits", "out_of_range", "clamped", "wrong_site", "pinned", "not_reloadable", "pool", "helper_failed"];
+    pub const NAMES: [&'static str; duckbpf_abi::DUCKBPF_REFUSAL_COUNT as usize] = [
+        "unknown_bits",
+        "out_of_range",
+        "clamped",
+        "wrong_site",
+        "pinned",
+        "not_reloadable",
+        "pool",
+        "helper_failed",
+        "bound",
+    ];
 
     pub fn total(&self) -> u64 {
         self.0.iter().sum()

@@ -76,6 +76,7 @@ static HOST: Shared = Shared(duckbpf_host {
     account_memory: None,
     watch_blocks: None,
     measure: None,
+    set_message: None,
 });
 
 thread_local! {

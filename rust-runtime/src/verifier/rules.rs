@@ -244,6 +244,32 @@ pub fn rules(hook: Hook) -> Rules {
             table_id: u64, file_id: u64, rows: u64, used_memory: u64, max_memory: u64,
             columns: u32, table_columns: u32, filters: u32
         ),
+        Hook::RunTask => rules!(
+            RunTask, duckbpf_run_task_ctx, CEILING, origin,
+            fingerprint: u64, age_ns: u64, cpu_ns: u64, waited_ns: u64, klass: u32, site: u32,
+            threads: u32, kept: u32, older_waiting: u32, tag_running: u32, tag_waiting: u32,
+            running: [u32; 8], waiting: [u32; 8]
+        ),
+        Hook::QueryBegin => rules!(
+            QueryBegin, duckbpf_query_begin_ctx, CEILING, origin,
+            fingerprint: u64, waited_ns: u64, used_memory: u64, max_memory: u64, spill_bytes: u64,
+            statement: u32, in_transaction: u32, may_wait: u32, admitted: [u32; 8], waiting: [u32; 8]
+        ),
+        Hook::QueryEnd => rules!(
+            QueryEnd, duckbpf_query_end_ctx, CEILING, origin,
+            fingerprint: u64, duration_ns: u64, waited_ns: u64, cpu_ns: u64, rows: u64, peak_memory: u64,
+            spill_bytes: u64, klass: u32, failed: u32, error: u32
+        ),
+        Hook::PipelineThreads => rules!(
+            PipelineThreads, duckbpf_pipeline_threads_ctx, CEILING, origin,
+            fingerprint: u64, max_threads: u64, threads: u64, active_queries: u64, cardinality: u64,
+            source: u32, sink: u32, klass: u32
+        ),
+        Hook::OperatorMemory => rules!(
+            OperatorMemory, duckbpf_operator_memory_ctx, CEILING_UNDER_LOCK, origin,
+            fingerprint: u64, lower: u64, upper: u64, stock: u64, remaining_size: u64, previous: u64,
+            reserved: u64, limit: u64, operators: u64, klass: u32
+        ),
     }
 }
 
@@ -349,7 +375,11 @@ mod tests {
                         let origin = members("duckbpf_origin").into_iter();
                         declared.extend(origin.map(|(ty, name)| (format!("origin.{name}"), size(ty))));
                     }
-                    ty => declared.push((name.to_owned(), size(ty))),
+                    // The only arrays are by class.
+                    ty => match name.strip_suffix("[DUCKBPF_CLASS_COUNT]") {
+                        Some(name) => declared.push((name.to_owned(), size(ty) * abi::DUCKBPF_CLASS_COUNT)),
+                        None => declared.push((name.to_owned(), size(ty))),
+                    },
                 }
             }
             declared.retain(|(name, _)| !name.trim_start_matches("origin.").starts_with("reserved"));
@@ -365,7 +395,7 @@ mod tests {
         for hook in Hook::ALL {
             let mut end = 0;
             for field in rules(hook).fields {
-                assert!(field.offset >= end && field.offset % field.size == 0, "{hook}: {}", field.name);
+                assert!(field.offset >= end && field.offset % field.size.min(8) == 0, "{hook}: {}", field.name);
                 end = field.offset + field.size;
             }
         }
