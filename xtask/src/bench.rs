@@ -17,7 +17,7 @@ use duckbpf_tpch::worker::{Calls, Hooks, Host, Setup};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::venv::Venv;
-use crate::{boot, engine, extension, graft, hooks, instructions, paths, process, programs};
+use crate::{boot, engine, extension, graft, hooks, instructions, paths, policy, process, programs};
 
 /// The defaults, one a hook, in the order of the hooks.
 const DEFAULTS: [&str; 7] = [
@@ -49,6 +49,8 @@ enum What {
     Instructions(instructions::Args),
     /// What a call, a key, a compilation and a reload cost, into target/bench/hooks.json
     Hooks(hooks::Args),
+    /// A policy of the gallery against stock, on its workload, into target/bench/policy-<name>/
+    Policy(policy::Args),
 }
 
 #[derive(clap::Args)]
@@ -126,6 +128,7 @@ pub fn run(args: Args) -> Result<()> {
         What::Tpch(args) => args,
         What::Instructions(args) => return instructions::run(args),
         What::Hooks(args) => return hooks::run(args),
+        What::Policy(args) => return policy::run(args),
     };
     let setup = prepare(&args)?;
     check_stock(&setup, args.sf)?;
@@ -276,7 +279,7 @@ fn report_folder(sf: f64, carrier: &str) -> PathBuf {
 }
 
 /// A program by its path, or by its name in the gallery.
-fn find_program(name: &str) -> Result<PathBuf> {
+pub fn find_program(name: &str) -> Result<PathBuf> {
     let built = paths::programs().join(format!("{name}.bpf.o"));
     let path = if name.ends_with(".o") { PathBuf::from(name) } else { built };
     path.canonicalize().with_context(|| format!("there is no program {}", path.display()))

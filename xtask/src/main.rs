@@ -15,6 +15,7 @@ mod hosts;
 mod instructions;
 mod memcheck;
 mod paths;
+mod policy;
 mod process;
 mod programs;
 mod repository;

@@ -138,7 +138,7 @@ fn rust_tests() -> Result<()> {
 fn python_lint() -> Result<()> {
     let root = paths::root();
     let ruff = |arguments: &[&str]| {
-        let folders = ["python", "tests"];
+        let folders = ["python", "tests", "xtask/policy"];
         process::run(Venv::ensure()?.command(&root).args(["-m", "ruff"]).args(arguments).args(folders))
     };
     ruff(&["format", "--check"])?;

@@ -93,6 +93,21 @@ impl Rules {
     }
 }
 
+/// What a field's type says of its numbers.
+trait Number {
+    const SIGNED: bool;
+}
+
+macro_rules! numbers {
+    ($($ty:ty: $signed:literal),+) => { $(impl Number for $ty { const SIGNED: bool = $signed; })+ };
+}
+
+numbers!(u32: false, u64: false, i32: true, i64: true);
+
+impl<T: Number, const N: usize> Number for [T; N] {
+    const SIGNED: bool = T::SIGNED;
+}
+
 /// Fields of a context, those of its origin first.
 macro_rules! fields {
     ($context:ty, origin, $($field:ident: $ty:ty),+) => {
@@ -116,7 +131,7 @@ macro_rules! field {
             name: stringify!($field),
             offset: offset_of!($context, $field) as u32,
             size: size_of::<$ty>() as u32,
-            signed: <$ty>::MIN != 0,
+            signed: <$ty as Number>::SIGNED,
             content: Content::Number,
             writable: false,
         }
@@ -131,7 +146,7 @@ macro_rules! origin_field {
             name: concat!("origin.", stringify!($field)),
             offset: offset_of!(abi::duckbpf_origin, $field) as u32,
             size: size_of::<$ty>() as u32,
-            signed: <$ty>::MIN != 0,
+            signed: <$ty as Number>::SIGNED,
             content: Content::Number,
             writable: false,
         }
