@@ -34,7 +34,7 @@ impl MadeUp {
         let mut bytes = vec![0; size.next_multiple_of(8)];
         let mut buffers = Vec::new();
         for (index, field) in fields.iter().enumerate().filter(|(_, field)| field.content == Content::Buffer) {
-            let given = values.iter().find(|(name, _)| find(hook, name) == Some(field));
+            let given = values.iter().find(|(name, _)| find(hook, name) == Some(*field));
             let buffer = given.map_or(Ok(Box::default()), |(_, value)| buffer(field, value))?;
             let range = buffer.as_ptr_range();
             put(&mut bytes, field, range.start as u128);
@@ -47,7 +47,7 @@ impl MadeUp {
             let field = find(hook, name).filter(|field| field.content != Content::BufferEnd);
             let field = field.ok_or_else(|| unknown(hook, name))?;
             if field.content == Content::Number {
-                put(&mut bytes, field, number(field, value)?);
+                put(&mut bytes, &field, number(&field, value)?);
             }
         }
         let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| word[at])));
@@ -61,16 +61,27 @@ impl MadeUp {
 }
 
 /// The field of a name; one of the origin has the second choice. Rust's name may end in `_`, where C's is a keyword.
-fn find(hook: Hook, name: &str) -> Option<&'static Field> {
+/// Of an array each number is a field: `waiting[3]`.
+fn find(hook: Hook, name: &str) -> Option<Field> {
+    let Some((array, index)) = name.strip_suffix(']').and_then(|name| name.split_once('[')) else {
+        return find_whole(hook, name).filter(|field| field.count == 1);
+    };
+    let array = find_whole(hook, array).filter(|array| array.count > 1)?;
+    let index = index.parse::<u32>().ok().filter(|index| *index < array.count)?;
+    let size = array.size / array.count;
+    Some(Field { offset: array.offset + index * size, size, count: 1, ..array })
+}
+
+fn find_whole(hook: Hook, name: &str) -> Option<Field> {
     let known = |field: &Field| field.name.trim_end_matches('_');
     let is_called = |field: &&Field| known(field) == name;
     let is_origins = |field: &&Field| known(field).strip_prefix("origin.") == Some(name);
-    fields(hook).iter().find(is_called).or_else(|| fields(hook).iter().find(is_origins))
+    fields(hook).iter().find(is_called).or_else(|| fields(hook).iter().find(is_origins)).copied()
 }
 
 fn unknown(hook: Hook, name: &str) -> ContextError {
     let known = fields(hook).iter().filter(|field| field.content != Content::BufferEnd);
-    let known: Vec<&str> = known.map(|field| field.name.trim_end_matches('_')).collect();
+    let known: Vec<String> = known.map(Field::declarator).collect();
     ContextError::Unknown { hook, name: name.to_owned(), known: known.join(", ") }
 }
 
@@ -105,7 +116,7 @@ fn put(bytes: &mut [u8], field: &Field, value: u128) {
 
 #[cfg(test)]
 mod tests {
-    use duckbpf_abi::duckbpf_unpin_ctx;
+    use duckbpf_abi::{duckbpf_run_task_ctx, duckbpf_unpin_ctx};
 
     use super::*;
 
@@ -135,6 +146,15 @@ mod tests {
         assert!(message.contains("4294967296 does not fit the field tag"), "{message}");
         let text = [("tag".to_owned(), Parameter::Text("x".into()))];
         assert!(MadeUp::new(Hook::Unpin, &text).is_err());
+    }
+
+    #[test]
+    fn numbers_of_arrays_are_fields() {
+        let of = |name: &str| MadeUp::new(Hook::RunTask, &[(name.to_owned(), Parameter::Int(5))]);
+        let word = std::mem::offset_of!(duckbpf_run_task_ctx, waiting) + 3 * 4;
+        assert_eq!(of("waiting[3]").unwrap().words[word / 8].to_ne_bytes()[word % 8], 5);
+        assert!(of("waiting[8]").is_err() && of("tag[0]").is_err());
+        assert!(of("waiting").unwrap_err().to_string().contains("waiting[8]"));
     }
 
     #[test]

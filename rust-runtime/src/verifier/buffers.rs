@@ -8,7 +8,7 @@ use super::{
 use crate::testing::asm::assemble;
 
 const fn field(name: &'static str, offset: u32, content: Content) -> Field {
-    Field { name, offset, size: 8, signed: false, content, writable: false }
+    Field { name, offset, size: 8, count: 1, signed: false, content, writable: false }
 }
 
 const FIELDS: &[Field] = &[

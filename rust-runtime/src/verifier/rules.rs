@@ -17,7 +17,10 @@ use crate::hook::Hook;
 pub struct Field {
     pub name: &'static str,
     pub offset: u32,
+    /// Bytes of all its numbers.
     pub size: u32,
+    /// 1, but of arrays.
+    pub count: u32,
     pub signed: bool,
     pub content: Content,
     pub writable: bool,
@@ -31,6 +34,14 @@ pub enum Content {
     Buffer,
     /// A pointer behind its last.
     BufferEnd,
+}
+
+impl Field {
+    /// Its name as C declares it, with the length where it is an array.
+    pub fn declarator(&self) -> String {
+        let name = self.name.trim_end_matches('_');
+        if self.count == 1 { name.to_owned() } else { format!("{name}[{}]", self.count) }
+    }
 }
 
 impl fmt::Display for Field {
@@ -95,6 +106,7 @@ impl Rules {
 
 /// What a field's type says of its numbers.
 trait Number {
+    const COUNT: u32 = 1;
     const SIGNED: bool;
 }
 
@@ -105,6 +117,7 @@ macro_rules! numbers {
 numbers!(u32: false, u64: false, i32: true, i64: true);
 
 impl<T: Number, const N: usize> Number for [T; N] {
+    const COUNT: u32 = N as u32;
     const SIGNED: bool = T::SIGNED;
 }
 
@@ -131,6 +144,7 @@ macro_rules! field {
             name: stringify!($field),
             offset: offset_of!($context, $field) as u32,
             size: size_of::<$ty>() as u32,
+            count: <$ty as Number>::COUNT,
             signed: <$ty as Number>::SIGNED,
             content: Content::Number,
             writable: false,
@@ -146,6 +160,7 @@ macro_rules! origin_field {
             name: concat!("origin.", stringify!($field)),
             offset: offset_of!(abi::duckbpf_origin, $field) as u32,
             size: size_of::<$ty>() as u32,
+            count: <$ty as Number>::COUNT,
             signed: <$ty as Number>::SIGNED,
             content: Content::Number,
             writable: false,
@@ -304,7 +319,7 @@ const SKB: &[Field] = &[
 ];
 
 const fn written_elsewhere(name: &'static str, offset: u32, size: u32) -> Field {
-    Field { name, offset, size, signed: false, content: Content::Number, writable: true }
+    Field { name, offset, size, count: 1, signed: false, content: Content::Number, writable: true }
 }
 
 /// What the kernel gives a kind of program, by the kind of its section.
@@ -369,6 +384,13 @@ mod tests {
         lines.map(|(member, _)| member.trim().rsplit_once(' ').expect("a type and a name")).collect()
     }
 
+    /// A member's name, and bytes: of an array, one number a class, those of all.
+    fn field(ty: &str, name: &str) -> (String, u32) {
+        let classes = name.strip_suffix("[DUCKBPF_CLASS_COUNT]");
+        let count = classes.map_or(1, |_| abi::DUCKBPF_CLASS_COUNT);
+        (classes.unwrap_or(name).to_owned(), size(ty) * count)
+    }
+
     fn size(ty: &str) -> u32 {
         match ty {
             "__u64" | "__s64" => 8,
@@ -388,13 +410,9 @@ mod tests {
                 match ty {
                     "struct duckbpf_origin" => {
                         let origin = members("duckbpf_origin").into_iter();
-                        declared.extend(origin.map(|(ty, name)| (format!("origin.{name}"), size(ty))));
+                        declared.extend(origin.map(|(ty, name)| field(ty, &format!("origin.{name}"))));
                     }
-                    // The only arrays are by class.
-                    ty => match name.strip_suffix("[DUCKBPF_CLASS_COUNT]") {
-                        Some(name) => declared.push((name.to_owned(), size(ty) * abi::DUCKBPF_CLASS_COUNT)),
-                        None => declared.push((name.to_owned(), size(ty))),
-                    },
+                    ty => declared.push(field(ty, name)),
                 }
             }
             declared.retain(|(name, _)| !name.trim_start_matches("origin.").starts_with("reserved"));

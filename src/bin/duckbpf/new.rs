@@ -64,7 +64,7 @@ fn program(name: &str, hook: Hook) -> String {
     let mut fields = String::new();
     for field in context_fields(hook) {
         let sign = if field.signed { "s" } else { "u" };
-        let _ = writeln!(fields, " *   ctx->{} (__{sign}{})", field.name.trim_end_matches('_'), field.size * 8);
+        let _ = writeln!(fields, " *   ctx->{} (__{sign}{})", field.declarator(), field.size / field.count * 8);
     }
     let body = match hook {
         Hook::Hash => "\t/* What stock does with the key: helpers are in duckbpf/helpers.h. */\n\treturn duckbpf_murmur64(ctx->lo) ^ \

@@ -337,7 +337,7 @@ fn is_signed(expr: &Expr, hook: Option<Hook>) -> bool {
 /// A field by its name; those of the origin also without `origin.`.
 fn field(name: &str, hook: Hook) -> Option<&'static duckbpf_runtime::Field> {
     let is_it = |known: &str| known == name || known.strip_prefix("origin.") == Some(name);
-    context_fields(hook).iter().find(|field| is_it(field.name))
+    context_fields(hook).iter().find(|field| field.count == 1 && is_it(field.name))
 }
 
 /// Writes a clause for one hook.

@@ -101,7 +101,7 @@ fn list(arguments: &Arguments) {
     };
     for hook in Hook::ALL.into_iter().filter(wanted) {
         println!("hook:{hook}");
-        for field in context_fields(hook).iter().filter(|_| arguments.verbose) {
+        for field in context_fields(hook).iter().filter(|field| arguments.verbose && field.count == 1) {
             let sign = if field.signed { 's' } else { 'u' };
             println!("    {sign}{} args.{}", field.size * 8, field.name.trim_start_matches("origin."));
         }
