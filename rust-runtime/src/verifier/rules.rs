@@ -415,10 +415,12 @@ mod tests {
                     ty => declared.push(field(ty, name)),
                 }
             }
-            declared.retain(|(name, _)| !name.trim_start_matches("origin.").starts_with("reserved"));
             let fields = rules(hook).fields.iter();
             // Rust has a word for itself: type.
             let named: Vec<_> = fields.map(|field| (field.name.trim_end_matches('_').to_owned(), field.size)).collect();
+            // Reserved places; but operator_memory has a number of that name.
+            let is_reserved = |name: &str| name.trim_start_matches("origin.").starts_with("reserved");
+            declared.retain(|field| !is_reserved(&field.0) || named.contains(field));
             assert_eq!(named, declared, "{hook}");
         }
     }
