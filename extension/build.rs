@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let carry = |name: &str, bytes: &[u8]| {
+        let packed = miniz_oxide::deflate::compress_to_vec(bytes, 10);
+        std::fs::write(out.join(name), packed).expect("OUT_DIR can be written");
+    };
     let graft = given("DUCKBPF_GRAFT", "../target/graft/duckbpf-graft.so");
     if graft.exists() {
-        std::fs::copy(&graft, out.join("graft.so")).expect("the graft can be copied into OUT_DIR");
+        carry("graft.bin", &std::fs::read(&graft).expect("the graft can be read"));
     } else {
         println!("cargo::warning=no graft at {}: `cargo xtask extension` builds it", graft.display());
-        std::fs::write(out.join("graft.so"), []).expect("OUT_DIR can be written");
+        std::fs::write(out.join("graft.bin"), []).expect("OUT_DIR can be written");
     }
-    let gallery = pack(&given("DUCKBPF_GALLERY", "../target/bpf"));
-    let packed = miniz_oxide::deflate::compress_to_vec(&gallery, 10);
-    std::fs::write(out.join("gallery.bin"), packed).expect("OUT_DIR can be written");
+    carry("gallery.bin", &pack(&given("DUCKBPF_GALLERY", "../target/bpf")));
 }
 
 fn given(variable: &str, default: &str) -> PathBuf {

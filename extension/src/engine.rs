@@ -15,8 +15,8 @@ struct Started {
 }
 
 static STARTED: OnceLock<Started> = OnceLock::new();
-/// The patched functions of DuckDB, as `cargo xtask graft` built them; empty when it was not run.
-static GRAFT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/graft.so"));
+/// The patched functions of DuckDB, as `cargo xtask graft` built them, packed by build.rs; empty when it was not run.
+static GRAFT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/graft.bin"));
 
 static STARTING: Mutex<()> = Mutex::new(());
 
@@ -76,7 +76,11 @@ fn start_once(inside: *const c_void) -> Result<&'static Runtime> {
                 "this build of the extension carries no graft; build it with `cargo xtask extension`",
             ));
         }
-        Err(duckbpf_graft::Error::NoHooks(_)) => duckbpf_graft::install(GRAFT, Some(inside)).map_err(invalid)?.host,
+        Err(duckbpf_graft::Error::NoHooks(_)) => {
+            let damaged = |_| Error::invalid_input("this copy of the extension is damaged: its graft cannot be unpacked");
+            let graft = miniz_oxide::inflate::decompress_to_vec(GRAFT).map_err(damaged)?;
+            duckbpf_graft::install(&graft, Some(inside)).map_err(invalid)?.host
+        }
         Err(error) => return Err(invalid(error)),
     };
     let runtime = Runtime::start(host).map_err(|error| Error::invalid_input(error.to_string()))?;

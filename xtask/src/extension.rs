@@ -44,7 +44,7 @@ pub fn build() -> Result<PathBuf> {
     replace(&file, &bytes)?;
 
     let graft = fs::metadata(paths::graft_image()).map_or(0, |graft| graft.len());
-    println!("{}: {}, of which the graft {}", file.display(), size(bytes.len() as u64), size(graft));
+    println!("{}: {}; it carries a graft of {}, packed", file.display(), size(bytes.len() as u64), size(graft));
     Ok(file)
 }
 
