@@ -77,7 +77,8 @@ fn start_once(inside: *const c_void) -> Result<&'static Runtime> {
             ));
         }
         Err(duckbpf_graft::Error::NoHooks(_)) => {
-            let damaged = |_| Error::invalid_input("this copy of the extension is damaged: its graft cannot be unpacked");
+            let damaged =
+                |_| Error::invalid_input("this copy of the extension is damaged: its graft cannot be unpacked");
             let graft = miniz_oxide::inflate::decompress_to_vec(GRAFT).map_err(damaged)?;
             duckbpf_graft::install(&graft, Some(inside)).map_err(invalid)?.host
         }

@@ -285,7 +285,7 @@ mod tests {
         let file = folder.join("my.duckdb.hook_startup");
         assert_eq!(left_behind(&file), None);
         let marker = Marker::new(&file).expect("a marker");
-        assert_eq!(markers(&file), [marker.path.clone()]);
+        assert_eq!(markers(&file), std::slice::from_ref(&marker.path));
         assert_eq!(left_behind(&file), None, "it is held");
         let path = marker.path.clone();
         drop(marker);

@@ -194,7 +194,10 @@ def test_names_with_quotes_and_unicode_are_only_names(db):
 
 def test_maps_count_as_the_databases_memory(db, gallery):
     before = db.memory("EXTENSION")
-    assert db.one("SELECT memory_bytes FROM hook_map_create('big', 'array', value := 'UBIGINT', max_entries := 1048576)") == 8 << 20
+    assert (
+        db.one("SELECT memory_bytes FROM hook_map_create('big', 'array', value := 'UBIGINT', max_entries := 1048576)")
+        == 8 << 20
+    )
     assert db.memory("EXTENSION") - before == 8 << 20
     db(f"CALL hook_attach('{gallery / 'unpin_sizes.bpf.o'}')")
     assert db.memory("EXTENSION") - before == db.one("SELECT sum(memory_bytes) FROM hook_maps()")

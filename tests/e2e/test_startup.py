@@ -23,12 +23,16 @@ def start(database: Path | str, then: str = "", **environment: str) -> tuple[Any
     program = f"import duckdb, os\nconnection = duckdb.connect({str(database)!r}, config={CONFIG!r})\n"
     program += textwrap.dedent(STATE) + textwrap.dedent(then)
     ended = subprocess.run(
-        [sys.executable, "-u", "-c", program], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        [sys.executable, "-u", "-c", program],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 0 or then, ended.stderr
     state, attached, *_ = ended.stdout.splitlines()
     # Tuples and lists of texts, as Python writes them.
-    return eval(state), eval(attached), ended.returncode  # noqa: S307
+    return eval(state), eval(attached), ended.returncode
 
 
 @pytest.fixture
@@ -55,7 +59,14 @@ def test_by_the_environment(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["no_such_program", "hash_wy\ndefault_hash", "./missing.bpf.o", "trace_load sample", "trace_load smple=1", "\0\x01"],
+    [
+        "no_such_program",
+        "hash_wy\ndefault_hash",
+        "./missing.bpf.o",
+        "trace_load sample",
+        "trace_load smple=1",
+        "\0\x01",
+    ],
 )
 def test_nothing_in_it_is_in_the_way(database, text):
     Path(f"{database}.hook_startup").write_text(text)

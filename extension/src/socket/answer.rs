@@ -31,9 +31,7 @@ pub fn line<T: Serialize>(reply: &Reply<T>) -> Vec<u8> {
 pub fn answer(request: Request) -> Vec<u8> {
     let done = guard(|| {
         let runtime = runtime()?;
-        look(runtime, request)
-            .unwrap_or_else(|request| change(runtime, request))
-            .map_err(|reason| Error::invalid_input(reason))
+        look(runtime, request).unwrap_or_else(|request| change(runtime, request)).map_err(Error::invalid_input)
     });
     done.unwrap_or_else(|error| line(&Reply::<()>::Error(error.message)))
 }
