@@ -1,6 +1,7 @@
 """What the workloads of `cargo xtask bench policy` share. A workload is a script that is run with its settings as JSON in argv[1] and prints
 one JSON object of numbers; xtask/src/policy/mod.rs says more."""
 
+import contextlib
 import json
 import os
 import sys
@@ -25,14 +26,29 @@ def attach_programs(connection):
         connection.execute(f"CALL hook_attach({quoted(path)}{more})")
 
 
-def open_database(**config):
-    """The TPC-H database, read-only, with the run's programs."""
+def connect(path, read_only=False, **config):
+    """A database with the run's programs."""
     spill = f"{settings['folder']}/{os.getpid()}.tmp"
     config = {"allow_unsigned_extensions": "true", "threads": settings["threads"], "temp_directory": spill, **config}
-    connection = duckdb.connect(settings["database"], read_only=True, config=config)
+    connection = duckdb.connect(path, read_only=read_only, config=config)
     connection.execute("SET enable_progress_bar = false")
     attach_programs(connection)
     return connection
+
+
+def open_database(**config):
+    """The TPC-H database, read-only, with the run's programs."""
+    return connect(settings["database"], read_only=True, **config)
+
+
+@contextlib.contextmanager
+def database_of(connection):
+    """The TPC-H database within one in memory: nothing of it is in DuckDB's memory at first, nor afterwards."""
+    connection.execute(f"ATTACH {quoted(settings['database'])} AS tpch (READ_ONLY)")
+    connection.execute("USE tpch")
+    yield
+    connection.execute("USE memory")
+    connection.execute("DETACH tpch")
 
 
 def query(number):

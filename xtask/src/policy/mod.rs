@@ -22,6 +22,7 @@ use crate::venv::Venv;
 use crate::{extension, graft, paths, process, programs};
 
 mod execution;
+mod storage;
 
 /// A policy and the workload that it is measured on.
 pub struct Policy {
@@ -88,7 +89,7 @@ pub struct Args {
 type Numbers = BTreeMap<String, f64>;
 
 fn policies() -> impl Iterator<Item = &'static Policy> {
-    execution::POLICIES.iter()
+    execution::POLICIES.iter().chain(storage::POLICIES)
 }
 
 pub fn run(args: Args) -> Result<()> {
