@@ -35,9 +35,9 @@ fn a_list_is_attached_as_one_and_detached() {
     let host = MockHost::lock();
     assert_eq!(load(&host), None);
     let first = host.runtime.replace(&defaults()).unwrap();
-    assert_eq!(attached(&host).len(), Hook::COUNT);
+    assert_eq!(attached(&host).len(), defaults().len());
     assert_eq!(load(&host), Some(NORMAL));
-    for point in host.runtime.points() {
+    for point in host.runtime.points().into_iter().filter(|point| point.program.is_some()) {
         assert_eq!((point.generation, point.program), (first, Some(format!("default_{}", point.hook))));
     }
     let second = host.runtime.replace(&[gallery("default_load", "v4")]).unwrap();

@@ -65,6 +65,9 @@ impl Clients {
 /// Serves a client on a thread of its own.
 pub fn start(stream: UnixStream, clients: &Arc<Clients>) {
     let Some(number) = clients.add(&stream) else {
+        if clients.is_closed() {
+            return;
+        }
         let _ = stream.set_nonblocking(true);
         let _ = (&stream).write_all(&error(&format!("{MAX_CLIENTS} clients are connected already")));
         return;
