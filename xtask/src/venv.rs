@@ -20,7 +20,8 @@ const ENGINE_PACKAGES: &[&str] =
 const WORLD: &[&str] = &[
     DUCKDB,
     // From 2 on its parser comes by a download of its own.
-    "dbt-core>=1.9,<2",
+    // Later ones bring a parser that downloads itself from elsewhere while it is installed.
+    "dbt-core>=1.9,<1.11",
     "dbt-duckdb>=1.9",
     "duckdb-engine>=0.17",
     "ibis-framework[duckdb]>=10",
