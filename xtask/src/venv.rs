@@ -19,7 +19,6 @@ const ENGINE_PACKAGES: &[&str] =
 /// What people use DuckDB through.
 const WORLD: &[&str] = &[
     DUCKDB,
-    // From 2 on its parser comes by a download of its own.
     // Later ones bring a parser that downloads itself from elsewhere while it is installed.
     "dbt-core>=1.9,<1.11",
     "dbt-duckdb>=1.9",
