@@ -62,6 +62,10 @@ impl Summary {
         }
     }
 
+    pub fn goes_back_to(&self, attempt: u32) -> bool {
+        self.backs.iter().any(|(of, _)| *of == attempt)
+    }
+
     pub fn take_back(&mut self, attempt: u32) -> Option<u64> {
         let at = self.backs.iter().position(|(of, _)| *of == attempt)?;
         Some(self.backs.swap_remove(at).1)
@@ -90,13 +94,13 @@ pub struct Node {
 #[derive(Debug)]
 pub struct Stored {
     pub pc: usize,
-    /// None: dropped, as it was never of use.
+    /// None: dropped, as it was, or can be, of no use.
     pub state: Option<State>,
     pub need: Need,
     pub summary: Summary,
     hits: u32,
     misses: u32,
-    bytes: usize,
+    pub bytes: usize,
 }
 
 /// The other side of a branch.

@@ -16,6 +16,9 @@ use crate::{
 /// Rounds of a walk over a map.
 const MAX_ELEMENTS: u64 = 3;
 
+/// No ring is thought to have room for a larger record.
+const MAX_RECORD: u64 = 1 << 24;
+
 impl Machine<'_> {
     /// Calls a helper.
     pub(super) fn helper<W: Watch>(&mut self, id: u32, watch: &mut W) -> Result<End, FaultKind> {
@@ -180,9 +183,12 @@ impl Machine<'_> {
             RetKind::Nothing => return Ok(Some(Value::UNSET)),
             RetKind::ValueOrNull if is_there => return self.found(map).map(Some),
             RetKind::RecordOrNull { size } if is_there => {
-                let size = self.argument(usize::from(size)).bits.min(1 << 24) as u32;
+                let size = self.argument(usize::from(size)).bits;
+                if size > MAX_RECORD {
+                    return Ok(Some(Value::number(0)));
+                }
                 let Origin::Map(index) = self.argument(0).origin else { return Err(FaultKind::Argument(1)) };
-                let region = self.made_up(Place::Record(index), size);
+                let region = self.made_up(Place::Record(index), size as u32);
                 return Ok(Some(self.memory.pointer(region, 0)));
             }
             RetKind::StatusIfReturns if is_there => return Ok(None),
