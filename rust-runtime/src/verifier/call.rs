@@ -336,7 +336,8 @@ impl Walk<'_> {
     ) -> Result<(), Reason> {
         let most = self.size_argument(helper, size)?;
         let least = self.number(size)?.range.umin();
-        if most == 0 && self.is_zero(reg) {
+        // As the kernel has it. Helpers of hooks get a pointer, also to nothing.
+        if most == 0 && self.rules.hook.is_none() && self.is_zero(reg) {
             self.step.demand |= 1 << reg;
             return Ok(());
         }
