@@ -16,7 +16,8 @@ pytest_plugins = ["isolation"]
 if CARRIER == "engine":
     # About official builds, and packages that stand on them.
     collect_ignore = [
-        f"e2e/test_{name}.py" for name in ("command", "outside_counts", "probes", "snippets", "unknown_duckdb")
+        f"e2e/test_{name}.py"
+        for name in ("command", "outside_counts", "probes", "snippets", "stress", "unknown_duckdb")
     ]
 
 GALLERY = ROOT / "target" / "bpf"

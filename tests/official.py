@@ -4,12 +4,20 @@ installed on the machine. With python/engine first in PYTHONPATH, `duckdb` is a 
 import os
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 EXTENSION = ROOT / "target" / "extension" / "duckbpf.duckdb_extension"
 _INSTALLED = ROOT / "target" / "extension" / "installed"
 
 CARRIER = "engine" if "DUCKBPF_LIBRARY" in os.environ else "graft"
 """How hooks get into the DuckDB that tests run on."""
+
+official_client = pytest.mark.skipif(
+    CARRIER == "engine",
+    reason="SKIPPED: the engine's Python client (ADBC) prepares each statement first and begins transactions of its own",
+)
+"""For tests that count statements, or what is fetched of their results."""
 
 CONFIG = {"allow_unsigned_extensions": "true", "extension_directory": str(_INSTALLED)}
 

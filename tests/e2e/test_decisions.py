@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from live import Variables
+from official import official_client
 
 ROWS = 4_000_000
 AGGREGATE = "SELECT k, count(*), sum(v) FROM t GROUP BY k"
@@ -491,6 +492,7 @@ def test_nonsense_is_refused_counted_and_harmless(table, programs):
     assert point["refusals"] == {"clamped": point["calls"]}
 
 
+@official_client
 def test_the_defaults_decide_everything_and_change_nothing(table, gallery):
     db = table(threads="4")
     stock = db(SCAN), sorted(db(AGGREGATE))

@@ -6,6 +6,8 @@ import time
 import duckdb
 import pytest
 
+from official import official_client
+
 PATIENCE = 60
 ROWS = 1_000_000
 
@@ -60,6 +62,7 @@ def what_it_used(db, sql: str) -> dict[str, int]:
 # --- query_end ---------------------------------------------------------------------------------------------------------------
 
 
+@official_client
 def test_query_end_tells_what_a_query_used(table, bpf):
     db = table(threads="1")
     db.set(bpf(ENDED))
@@ -71,6 +74,7 @@ def test_query_end_tells_what_a_query_used(table, bpf):
     assert (used["failed"], used["error"], used["spill_bytes"], used["waited_ns"]) == (0, 0, 0, 0)
 
 
+@official_client
 def test_query_end_tells_memory_and_spill(table, bpf):
     db = table(threads="2")
     db.set(bpf(ENDED))
@@ -84,6 +88,7 @@ def test_query_end_tells_memory_and_spill(table, bpf):
     assert used["spill_bytes"] > 1_000_000
 
 
+@official_client
 def test_query_end_tells_errors(table, bpf):
     db = table(threads="2")
     db.set(bpf(ENDED))
@@ -123,6 +128,7 @@ SEC("duckdb/query_begin") __u64 begin(struct duckbpf_query_begin_ctx *ctx)
     assert db("SELECT count(*) FROM t") == [(ROWS,)]
 
 
+@official_client
 @pytest.mark.parametrize("decision", ["DUCKBPF_REJECT", "DUCKBPF_DELAY(0)"])
 def test_statements_that_steer_always_pass(table, bpf, decision):
     db = table()
@@ -136,6 +142,7 @@ def test_statements_that_steer_always_pass(table, bpf, decision):
     assert db("SELECT 1") == [(1,)]
 
 
+@official_client
 def test_a_limit_lets_in_so_many(table, bpf):
     counting = """
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 2); __type(key, __u32); __type(value, __u64); } most SEC(".maps");
@@ -166,6 +173,7 @@ SEC("duckdb/query_begin") __u64 begin(struct duckbpf_query_begin_ctx *ctx)
     assert most_in == 2 and most_out >= 1
 
 
+@official_client
 def test_waiting_ends_with_an_interrupt(table, bpf):
     db = table()
     db.set(bpf(begin("DUCKBPF_DELAY(0) | DUCKBPF_QUERY_WAIT_MS(1000)")))
@@ -221,6 +229,7 @@ def test_nobody_waits_longer_than_the_bound(table, bpf):
     assert db.point("query_begin")["refusals"]["bound"] == 1
 
 
+@official_client
 def test_nobody_waits_where_somebody_could_wait_for_it(table, bpf):
     db = table()
     db.set(bpf(begin("DUCKBPF_ADMIT(0, 1) | DUCKBPF_QUERY_WAIT_MS(1000)")))

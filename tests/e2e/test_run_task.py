@@ -6,7 +6,7 @@ import time
 import duckdb
 import pytest
 
-from official import CONFIG
+from official import CONFIG, official_client
 
 ROWS = 2_000_000
 QUERY = "SELECT k % 1000 AS g, count(*), sum(hash(v)) FROM t GROUP BY g ORDER BY g"
@@ -253,6 +253,7 @@ def test_detaching_lets_the_held_go(table, bpf):
     assert result == [expected]
 
 
+@official_client
 def test_statements_that_steer_are_never_asked_about(table, bpf):
     db = table(1)
     db.set(bpf(program("DUCKBPF_HOLD(0)")))
@@ -265,6 +266,7 @@ def test_statements_that_steer_are_never_asked_about(table, bpf):
     assert db.point("run_task")["calls"] == before
 
 
+@official_client
 def test_two_connections_on_one_thread_do_not_block_each_other(bpf):
     """One holds a kept slot in a result that is half read; the other wants the only slot."""
     with duckdb.connect(config={**CONFIG, "threads": "1"}) as connection:

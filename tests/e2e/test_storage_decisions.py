@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from official import CONFIG
+from official import CONFIG, official_client
 
 ROWS = 4_000_000
 SCAN = "SELECT sum(v), sum(w) FROM t"
@@ -392,6 +392,7 @@ def logged(db, marker: str) -> list[tuple[str, str]]:
         ("DUCKBPF_LOG_RAISE(55)", "INFO"),
     ],
 )
+@official_client
 def test_log_keeps_drops_and_raises(db, bpf, decision, level):
     db("CALL enable_logging('QueryLog')")
     number = db.one("SELECT (md5_number('QueryLog') % 18446744073709551616)::UBIGINT")
