@@ -81,7 +81,7 @@ def test_hooks_add_little():
     print(f"libduckdb.so: {manifest['stock']['stripped']} bytes, with hooks {growth:+}")
     # Seven hooks added 85,576 bytes. The goal for all twenty is a tenth of a megabyte, which is missed by a little (docs/src/engine.md).
     assert 0 < growth < 115_000
-    assert len(manifest["different_objects"]) < 40
+    assert len(manifest["different_objects"]) < 60
 
 
 @pytest.fixture
