@@ -43,7 +43,7 @@ fn integer(bytes: &[u8], signed: bool) -> Value {
     let (negative, positive) = (i128::from_le_bytes(wide), u128::from_le_bytes(wide));
     match (i64::try_from(negative), u64::try_from(positive)) {
         (_, Ok(number)) if !is_negative => number.into(),
-        (Ok(number), _) => number.into(),
+        (Ok(number), _) if signed => number.into(),
         _ if signed => negative.to_string().into(),
         _ => positive.to_string().into(),
     }
