@@ -4,6 +4,7 @@ import itertools
 import os
 import threading
 from pathlib import Path
+from typing import Self
 
 import duckdb
 
@@ -26,20 +27,17 @@ def make_data(path: Path) -> None:
         )
 
 
-class Clients:
-    """Threads that run the queries, each in an order of its own, and compare every result."""
+class Threads:
+    """Threads that go on, each with a number and a connection of its own, while the context is open."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
-        self.answers = [connection.execute(query).fetchall() for query in QUERIES]
-        self.done = 0
-        self.wrong: list[str] = []
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
-            threading.Thread(target=self._run, args=(connection.cursor(), offset)) for offset in range(count)
+            threading.Thread(target=self._run, args=(connection.cursor(), number)) for number in range(count)
         ]
 
-    def __enter__(self) -> "Clients":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -48,7 +46,21 @@ class Clients:
         self._stop.set()
         for thread in self._threads:
             thread.join(120)
-        assert not any(thread.is_alive() for thread in self._threads), "a query hangs"
+        assert not any(thread.is_alive() for thread in self._threads), f"one of the {type(self).__name__} hangs"
+
+    def _run(self, connection: duckdb.DuckDBPyConnection, number: int) -> None:
+        """What a thread does until `_stop` is set."""
+        raise NotImplementedError
+
+
+class Clients(Threads):
+    """Threads that run the queries, each in an order of its own, and compare every result."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+        super().__init__(connection, count)
+        self.answers = [connection.execute(query).fetchall() for query in QUERIES]
+        self.done = 0
+        self.wrong: list[str] = []
 
     def _run(self, connection: duckdb.DuckDBPyConnection, offset: int) -> None:
         # Clients keep all cores busy; whoever swaps shall still get a turn a thousand times a second.

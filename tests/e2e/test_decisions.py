@@ -7,23 +7,18 @@ from pathlib import Path
 
 import duckdb
 import pytest
+import tables
+from tables import SCAN
 
 from live import Variables
 from official import official_client
 
-ROWS = 4_000_000
 AGGREGATE = "SELECT k, count(*), sum(v) FROM t GROUP BY k"
-SCAN = "SELECT sum(v), sum(w) FROM t"
 
 
 @pytest.fixture
 def table(file_db):
-    """A database file with a table of some 50 MB, opened anew, so that nothing of it is in memory."""
-    db = file_db(threads="1")
-    db(f"CREATE TABLE t AS SELECT i % 10007 AS k, hash(i) AS v, hash(i + 1) AS w FROM range({ROWS}) r(i)")
-    db("CHECKPOINT")
-    db.connection.close()
-    return lambda **config: file_db(**{"threads": "1", **config})
+    return tables.cold(file_db)
 
 
 def base_table_after_scan(db) -> int:

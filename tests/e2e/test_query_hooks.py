@@ -5,6 +5,7 @@ import time
 
 import duckdb
 import pytest
+import tables
 
 from official import official_client
 
@@ -38,12 +39,7 @@ SEC("duckdb/query_begin") __u64 begin(struct duckbpf_query_begin_ctx *ctx) {{ (v
 
 @pytest.fixture
 def table(file_db):
-    def open_with(**config: str):
-        db = file_db(**config)
-        db(f"CREATE TABLE IF NOT EXISTS t AS SELECT i AS k, hash(i) AS v FROM range({ROWS}) r(i)")
-        return db
-
-    return open_with
+    return tables.counted(file_db, ROWS)
 
 
 def ended(db) -> dict[int, dict[str, int]]:

@@ -4,6 +4,7 @@ import threading
 
 import duckdb
 import pytest
+import tables
 
 ROWS = 2_000_000
 GROUPS = "SELECT count(*), sum(n) FROM (SELECT v, count(*) AS n FROM t GROUP BY v)"
@@ -11,12 +12,7 @@ GROUPS = "SELECT count(*), sum(n) FROM (SELECT v, count(*) AS n FROM t GROUP BY 
 
 @pytest.fixture
 def table(file_db):
-    def open_with(**config: str):
-        db = file_db(**config)
-        db(f"CREATE TABLE IF NOT EXISTS t AS SELECT i AS k, hash(i) AS v FROM range({ROWS}) r(i)")
-        return db
-
-    return open_with
+    return tables.counted(file_db, ROWS)
 
 
 def on(hook: str, decision: str) -> str:

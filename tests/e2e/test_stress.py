@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from clients import Clients, make_data, mappings, resident
+from clients import Clients, Threads, make_data, mappings, resident
 from official import CONFIG
 
 SECONDS = float(os.environ.get("DUCKBPF_STRESS_SECONDS", "10"))
@@ -18,29 +17,14 @@ SWAPPERS = 4
 CLIENTS = 3
 
 
-class Swappers:
+class Swappers(Threads):
     """Threads that attach, replace and detach, each on a connection and in an order of its own."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, programs: list[Path]) -> None:
+        super().__init__(connection, SWAPPERS)
         self.done: Counter[str] = Counter()
         self.unexpected: list[str] = []
         self._programs = programs
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [
-            threading.Thread(target=self._run, args=(connection.cursor(), number)) for number in range(SWAPPERS)
-        ]
-
-    def __enter__(self) -> "Swappers":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(120)
-        assert not any(thread.is_alive() for thread in self._threads), "a swap hangs"
 
     def _statements(self, offset: int) -> list[str]:
         first, second = (self._programs[(offset + step) % len(self._programs)] for step in (0, 7))

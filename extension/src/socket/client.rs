@@ -31,17 +31,20 @@ impl Clients {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number for the client; None: there are too many, or there is no socket any more.
-    fn add(&self, stream: &UnixStream) -> Option<u64> {
+    /// A number for the client; else, where it can be told, what it is told.
+    fn add(&self, stream: &UnixStream) -> Result<u64, Option<String>> {
         let mut connected = self.lock();
-        if connected.closed || connected.streams.len() >= MAX_CLIENTS {
-            return None;
+        if connected.closed {
+            return Err(None);
         }
-        let stream = stream.try_clone().ok()?;
+        if connected.streams.len() >= MAX_CLIENTS {
+            return Err(Some(format!("{MAX_CLIENTS} clients are connected already")));
+        }
+        let stream = stream.try_clone().map_err(|error| Some(error.to_string()))?;
         connected.newest += 1;
         let number = connected.newest;
         connected.streams.insert(number, stream);
-        Some(number)
+        Ok(number)
     }
 
     fn remove(&self, number: u64) {
@@ -64,13 +67,13 @@ impl Clients {
 
 /// Serves a client on a thread of its own.
 pub fn start(stream: UnixStream, clients: &Arc<Clients>) {
-    let Some(number) = clients.add(&stream) else {
-        if clients.is_closed() {
+    let number = match clients.add(&stream) {
+        Ok(number) => number,
+        Err(reason) => {
+            let _ = stream.set_nonblocking(true);
+            reason.map(|reason| (&stream).write_all(&error(&reason)));
             return;
         }
-        let _ = stream.set_nonblocking(true);
-        let _ = (&stream).write_all(&error(&format!("{MAX_CLIENTS} clients are connected already")));
-        return;
     };
     let mine = clients.clone();
     let serve = move || {

@@ -290,6 +290,7 @@ impl Memory {
     }
 
     /// What a slot of a stack holds, if it was written whole.
+    #[cfg(any(test, feature = "testing"))]
     pub fn stack_slot(&self, region: RegionId, slot: usize) -> Option<Value> {
         let found = &self.regions[region as usize];
         let shadow = found.shadow.as_ref()?;

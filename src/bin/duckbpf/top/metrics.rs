@@ -148,12 +148,8 @@ fn counters<L: AsRef<str>, V: EncodeCounterValue>(
     unit: Option<&Unit>,
     values: impl IntoIterator<Item = (Vec<(&'static str, L)>, V)>,
 ) -> Written {
-    let mut metric = to.encode_descriptor(name, help, unit, MetricType::Counter)?;
-    for (labels, value) in values {
-        let labels: Labels = labels.iter().map(|(name, label)| (*name, label.as_ref())).collect();
-        ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
-    }
-    Ok(())
+    let values = values.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value)));
+    family(to, name, help, unit, MetricType::Counter, values)
 }
 
 fn gauges<L: AsRef<str>, V: EncodeGaugeValue>(
@@ -163,10 +159,23 @@ fn gauges<L: AsRef<str>, V: EncodeGaugeValue>(
     unit: Option<&Unit>,
     values: impl IntoIterator<Item = (Vec<(&'static str, L)>, V)>,
 ) -> Written {
-    let mut metric = to.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    let values = values.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
+    family(to, name, help, unit, MetricType::Gauge, values)
+}
+
+/// One metric with several sets of labels.
+fn family<L: AsRef<str>, M: EncodeMetric>(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    kind: MetricType,
+    values: impl Iterator<Item = (Vec<(&'static str, L)>, M)>,
+) -> Written {
+    let mut metric = to.encode_descriptor(name, help, unit, kind)?;
     for (labels, value) in values {
         let labels: Labels = labels.iter().map(|(name, label)| (*name, label.as_ref())).collect();
-        ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+        value.encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
 }
