@@ -232,9 +232,10 @@ bool RunSlice::Ask(ClientContext &query, duckbpf_run_site site) {
 			state->free_until_ns = now + FREE_NS;
 		}
 		keep = has_slot && decision.keep;
-		partial = decision.chunks != 0;
-		thread.slice_chunks = decision.chunks;
 	}
+	// Also while it runs whatever is decided: a task of seconds would be the others' wait.
+	partial = decision.chunks != 0;
+	thread.slice_chunks = decision.chunks;
 	state->threads++;
 	state->held_since_ns = 0;
 	context = &query;

@@ -76,11 +76,11 @@ __u64 fair_tenants(struct duckbpf_run_task_ctx *ctx)
 	__u64 *mine = bpf_map_lookup_elem(&given, &tenant);
 	__u64 least_active = ~0ULL, least_waiting = ~0ULL;
 	__u32 threads = duckbpf_threads();
-	__u32 others = 0, own = 0;
+	__u32 others = 0, own = 0, slots;
 
 	if (!mine)
 		return 0;
-	*mine += used_since(ctx);
+	__sync_fetch_and_add(mine, used_since(ctx));
 
 #pragma clang loop unroll(full)
 	for (__u32 other = 0; other < TENANTS; other++) {
@@ -104,8 +104,10 @@ __u64 fair_tenants(struct duckbpf_run_task_ctx *ctx)
 	if (!own && !ctx->waited_ns && *mine < least_active)
 		*mine = least_active;
 	if (least_waiting != ~0ULL && *mine > least_waiting + (ctx->kept ? quantum_ns : 0))
-		return DUCKBPF_HOLD(tenant) | DUCKBPF_RUN_WAIT_US(20000);
-	if (others >= threads)
-		return DUCKBPF_HOLD(tenant) | DUCKBPF_RUN_WAIT_US(20000);
-	return DUCKBPF_RUN(tenant, threads - others) | DUCKBPF_RUN_CHUNKS(chunks) | DUCKBPF_RUN_WAIT_US(20000) | keep;
+		return DUCKBPF_HOLD(tenant) | DUCKBPF_RUN_CHUNKS(chunks) | DUCKBPF_RUN_WAIT_US(20000);
+	/* Who is behind gets a thread more than there are cores: what it lost to slices that cannot be split. */
+	slots = threads + (*mine + 2 * quantum_ns < least_active);
+	if (others >= slots)
+		return DUCKBPF_HOLD(tenant) | DUCKBPF_RUN_CHUNKS(chunks) | DUCKBPF_RUN_WAIT_US(20000);
+	return DUCKBPF_RUN(tenant, slots - others) | DUCKBPF_RUN_CHUNKS(chunks) | DUCKBPF_RUN_WAIT_US(20000) | keep;
 }

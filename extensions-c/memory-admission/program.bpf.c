@@ -4,8 +4,10 @@
 LICENSE("MIT");
 
 /* A query's class is how much of the memory limit it needs: class 0 below a 32nd, class 1 below a 16th, ... 5 below the whole,
- * 6 more than that. Its weight is the upper end, in 32nds. */
+ * 6 more than that. Its weight is the upper end, in 32nds. Class 7 waited at the door for as long as anybody may: it is in, and runs
+ * when the others have ended, one query at a time. */
 #define CLASSES 7
+#define OVERDUE 7
 #define WHOLE 32
 
 /* How much of the limit may be promised, in 32nds. */
@@ -50,11 +52,31 @@ __u64 memory_admission(struct duckbpf_query_begin_ctx *ctx)
 	__u64 promised = 0;
 
 #pragma clang loop unroll(full)
-	for (__u32 other = 1; other < CLASSES; other++)
+	for (__u32 other = 1; other < DUCKBPF_CLASS_COUNT; other++)
 		promised += ctx->admitted[other] * weight(other);
 	if (klass == 0 || promised == 0 || promised + weight(klass) <= budget)
 		return DUCKBPF_ADMIT(klass, 0);
+	if (ctx->waited_ns >= DUCKBPF_QUERY_BOUND_MS * 1000000)
+		return DUCKBPF_ADMIT(OVERDUE, 0);
 	return DUCKBPF_DELAY(klass) | DUCKBPF_QUERY_WAIT_MS(wait_ms);
+}
+
+SEC("duckdb/run_task")
+__u64 run_overdue_last(struct duckbpf_run_task_ctx *ctx)
+{
+	__u64 keep = ctx->site == DUCKBPF_RUN_CLIENT ? DUCKBPF_RUN_KEEP : 0;
+	__u32 others = 0;
+
+	if (ctx->klass == 0)
+		return 0;
+	if (ctx->klass != OVERDUE)
+		return DUCKBPF_RUN(ctx->klass, 0) | keep;
+#pragma clang loop unroll(full)
+	for (__u32 other = 1; other < DUCKBPF_CLASS_COUNT; other++)
+		others += ctx->running[other];
+	if (ctx->older_waiting || others > ctx->threads + ctx->kept)
+		return DUCKBPF_HOLD(OVERDUE) | DUCKBPF_RUN_CHUNKS(5) | DUCKBPF_RUN_WAIT_US(20000);
+	return DUCKBPF_RUN(OVERDUE, 0) | DUCKBPF_RUN_CHUNKS(50) | keep;
 }
 
 SEC("duckdb/query_end")

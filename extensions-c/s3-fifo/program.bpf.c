@@ -9,6 +9,9 @@ LICENSE("MIT");
 /* Of the blocks in memory, the small part: percent. */
 const volatile __u32 small_percent = 10;
 
+/* Blocks from here on are of no file: they go when DuckDB is done with them, and are in no part. */
+#define TEMPORARY (1LL << 62)
+
 enum part { NOWHERE = 0, SMALL = 1, MAIN = 2, GHOST = 3 };
 
 struct block {
@@ -60,6 +63,8 @@ __u64 s3_fifo_load(struct duckbpf_load_ctx *ctx)
 {
 	struct block *block;
 
+	if (ctx->block_id >= TEMPORARY)
+		return 0;
 	block = duckbpf_block_storage_get(&s3_fifo_blocks, ctx, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!block)
 		return 0;

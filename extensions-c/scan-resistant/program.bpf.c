@@ -7,10 +7,11 @@ LICENSE("MIT");
 const volatile __u32 stay_percent = 75;
 /* A block that so many queries wanted lately is spared, whatever stays. */
 const volatile __u32 hot_queries = 4;
-/* "Lately": so many blocks that were read. */
-const volatile __u64 epoch_reads = 8192;
-/* A block that stays and that nobody wanted for so many epochs goes. */
+/* "Lately" is an epoch: until as much was read as memory holds. A block that stays and that nobody wanted for so many epochs goes. */
 const volatile __u64 cold_epochs = 4;
+
+/* Blocks from here on are of no file. */
+#define TEMPORARY (1LL << 62)
 
 struct block {
 	__u64 last_query;
@@ -27,7 +28,7 @@ struct {
 	__type(value, struct block);
 } scan_resistant_blocks SEC(".maps");
 
-/* index 0: blocks that were read; 1: bytes that stay */
+/* index 0: bytes that were read; 1: bytes that stay */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 2);
@@ -47,6 +48,8 @@ __u64 note(struct duckbpf_load_ctx *ctx)
 	struct block *block;
 	__u64 *reads, *staying, epoch;
 
+	if (ctx->block_id >= TEMPORARY)
+		return 0;
 	block = duckbpf_block_storage_get(&scan_resistant_blocks, ctx, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!block)
 		return 0;
@@ -57,8 +60,8 @@ __u64 note(struct duckbpf_load_ctx *ctx)
 	if (!reads || !staying)
 		return 0;
 	if (!ctx->hit)
-		__sync_fetch_and_add(reads, 1);
-	epoch = *reads / (epoch_reads ? epoch_reads : 1);
+		__sync_fetch_and_add(reads, ctx->size);
+	epoch = *reads / (ctx->max_memory ? ctx->max_memory : 1);
 	if (block->last_query == ctx->origin.query_id)
 		return 0;
 	if (block->epoch != epoch)
@@ -86,7 +89,7 @@ __u64 spare(struct duckbpf_evict_ctx *ctx)
 	staying = sum(1);
 	if (!block || !reads || !staying)
 		return DUCKBPF_EVICT_NOW;
-	epoch = *reads / (epoch_reads ? epoch_reads : 1);
+	epoch = *reads / (ctx->max_memory ? ctx->max_memory : 1);
 	if (ctx->skips < DUCKBPF_EVICT_MAX_SKIPS) {
 		if (block->stays && block->epoch + cold_epochs >= epoch)
 			return DUCKBPF_EVICT_SKIP;

@@ -8,9 +8,10 @@ use std::{
     sync::OnceLock,
 };
 
-pub const GALLERY: [&str; 22] = [
+pub const GALLERY: [&str; 27] = [
     "calm-checkpoints",
     "count_calls",
+    "crc-hash",
     "default_allocate_new_block",
     "default_execute_forever",
     "default_hash",
@@ -18,9 +19,12 @@ pub const GALLERY: [&str; 22] = [
     "default_schedule_task",
     "default_unpin",
     "default_update_used_memory",
+    "fair-tenants",
     "hash_wy",
     "hot-light",
+    "interactive-first",
     "load_keep_hot",
+    "memory-admission",
     "observe_counts",
     "read-ahead",
     "s3-fifo",
@@ -31,6 +35,7 @@ pub const GALLERY: [&str; 22] = [
     "unpin_drop_scanned",
     "unpin_sizes",
     "watchtower",
+    "wy-hash",
 ];
 
 fn root() -> PathBuf {

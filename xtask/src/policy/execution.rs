@@ -1,8 +1,7 @@
 //! Policies on run_task and its kin: who runs, who waits, who is let in.
 
-use super::{Better, Metric, Policy, Run};
+use super::{Policy, Run, STOCK, attached, higher, lower};
 
-const STOCK: Run = Run { name: "stock", programs: None, baseline: None };
 const ALONE: Run = Run { name: "alone", programs: None, baseline: None };
 
 pub static POLICIES: &[Policy] = &[
@@ -23,11 +22,8 @@ pub static POLICIES: &[Policy] = &[
                 baseline: Some("alone"),
             },
         ],
-        score: Metric { name: "slowdown_p50", better: Better::Lower },
-        losses: &[
-            Metric { name: "slowdown_p95", better: Better::Lower },
-            Metric { name: "heavy_work", better: Better::Higher },
-        ],
+        score: lower("slowdown_p50"),
+        losses: &[lower("slowdown_p95"), higher("heavy_work")],
     },
     Policy {
         name: "fair-tenants",
@@ -37,21 +33,21 @@ pub static POLICIES: &[Policy] = &[
         rounds: 3,
         runs: &[
             STOCK,
-            Run { name: "attached", programs: Some(&[("fair-tenants", "")]), baseline: None },
+            attached(&[("fair-tenants", "")]),
             Run { name: "stock, A alone", ..STOCK },
             Run { name: "attached, A alone", programs: Some(&[("fair-tenants", "")]), baseline: None },
         ],
-        score: Metric { name: "share_b", better: Better::Higher },
-        losses: &[Metric { name: "work", better: Better::Higher }, Metric { name: "busy", better: Better::Higher }],
+        score: higher("share_b"),
+        losses: &[higher("work"), higher("busy")],
     },
     Policy {
         name: "memory-admission",
-        workload: "eight clients run two each of TPC-H Q9, Q18, Q21, Q13 at a memory limit of 500 MB; time until all are done",
+        workload: "eight clients run TPC-H Q9, Q18, Q21, Q13, two each, at once at a memory limit of 500 MB; time until all are done",
         script: "memory_admission.py",
         scale_factor: Some(20.0),
         rounds: 2,
-        runs: &[STOCK, Run { name: "attached", programs: Some(&[("memory-admission", "")]), baseline: None }],
-        score: Metric { name: "total_s", better: Better::Lower },
-        losses: &[Metric { name: "latency_max_s", better: Better::Lower }],
+        runs: &[STOCK, attached(&[("memory-admission", "")])],
+        score: lower("total_s"),
+        losses: &[lower("latency_max_s")],
     },
 ];

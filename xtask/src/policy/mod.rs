@@ -12,16 +12,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use duckbpf_tpch::machine::Machine;
 use duckbpf_tpch::queries::QUERIES;
-use duckbpf_tpch::run::{Comparison, Configuration};
 use duckbpf_tpch::stats::{Paired, median};
-use duckbpf_tpch::worker::{Hooks, Host, Setup};
 use serde_json::{Map, Value, json};
 
 use crate::bench::{self, find_program};
 use crate::venv::Venv;
 use crate::{extension, graft, paths, process, programs};
 
+mod alone;
 mod execution;
+mod others;
 mod storage;
 
 /// A policy and the workload that it is measured on.
@@ -64,9 +64,24 @@ pub enum Better {
     Higher,
 }
 
+const STOCK: Run = Run { name: "stock", programs: None, baseline: None };
+
+const fn lower(name: &'static str) -> Metric {
+    Metric { name, better: Better::Lower }
+}
+
+const fn higher(name: &'static str) -> Metric {
+    Metric { name, better: Better::Higher }
+}
+
+/// A run with one program.
+const fn attached(programs: &'static [(&'static str, &'static str)]) -> Run {
+    Run { name: "attached", programs: Some(programs), baseline: None }
+}
+
 #[derive(clap::Args)]
 pub struct Args {
-    /// The policy's name
+    /// The policy's name; all: what TPC-H alone takes with each of them, and no workload
     name: String,
     /// Rounds [default: the policy's own]
     #[arg(long)]
@@ -89,10 +104,13 @@ pub struct Args {
 type Numbers = BTreeMap<String, f64>;
 
 fn policies() -> impl Iterator<Item = &'static Policy> {
-    execution::POLICIES.iter().chain(storage::POLICIES)
+    execution::POLICIES.iter().chain(storage::POLICIES).chain(others::POLICIES)
 }
 
 pub fn run(args: Args) -> Result<()> {
+    if args.name == ALL {
+        return all_alone(&args);
+    }
     let Some(policy) = policies().find(|policy| policy.name == args.name) else {
         bail!(
             "there is no policy {}; there are: {}",
@@ -100,46 +118,82 @@ pub fn run(args: Args) -> Result<()> {
             policies().map(|p| p.name).collect::<Vec<_>>().join(", ")
         );
     };
-    if !args.no_build {
-        graft::run(graft::Args {})?;
-        programs::compile_all(&paths::programs(), "v4")?;
-        extension::install(&extension::build()?)?;
-    }
+    build(&args)?;
     let venv = Venv::ensure()?;
     let database = match policy.scale_factor {
         Some(default) => Some(bench::data(args.sf.unwrap_or(default), &venv)?),
         None => None,
     };
-    let folder = paths::target("bench").join(format!("policy-{}", policy.name));
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let bench = Bench { policy, args: &args, python: venv.python(), database, folder };
-    let report = bench.measure()?;
-    let out = bench.folder.join("report.json");
-    fs::write(&out, serde_json::to_string_pretty(&report)?)
-        .with_context(|| format!("cannot write {}", out.display()))?;
-    println!(
-        "{}",
-        serde_json::to_string_pretty(&json!({
-            "ratio": report["ratio"], "interval": report["interval"], "stock": report["stock"], "attached": report["attached"],
-            "others": report["others"], "loss": report["loss"],
-        }))?
-    );
-    println!("report: {}", out.display());
+    let folder = folder(policy)?;
+    let tpch = match (&database, args.tpch_runs) {
+        (_, 0) => None,
+        (Some(database), _) => Some(database.clone()),
+        (None, _) => Some(bench::data(args.sf.unwrap_or(TPCH_SF), &venv)?),
+    };
+    let bench = Bench { policy, args: &args, python: venv.python(), database, tpch, folder };
+    bench.write(&bench.measure()?)
+}
+
+/// In a policy's place: all of them, on TPC-H alone.
+const ALL: &str = "all";
+
+/// What TPC-H alone takes with each policy, into the reports that there are.
+fn all_alone(args: &Args) -> Result<()> {
+    build(args)?;
+    let venv = Venv::ensure()?;
+    let database = bench::data(args.sf.unwrap_or(TPCH_SF), &venv)?;
+    let all: Vec<&Policy> = policies().collect();
+    let losses = alone::losses(&venv.python(), &database, &all, args.tpch_runs.max(1))?;
+    for (policy, loss) in all.into_iter().zip(losses) {
+        println!("{:<20} {loss}", policy.name);
+        let path = folder(policy)?.join("report.json");
+        if path.is_file() {
+            let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let mut report: Value = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+            report["loss"]["tpch"] = loss;
+            fs::write(&path, serde_json::to_string_pretty(&report)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
     Ok(())
 }
+
+fn build(args: &Args) -> Result<()> {
+    if !args.no_build {
+        graft::run(graft::Args {})?;
+        programs::compile_all(&paths::programs(), "v4")?;
+        extension::install(&extension::build()?)?;
+    }
+    Ok(())
+}
+
+/// Where a policy's reports are.
+fn folder(policy: &Policy) -> Result<PathBuf> {
+    let folder = paths::target("bench").join(format!("policy-{}", policy.name));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Where the workload has no scale factor of its own.
+const TPCH_SF: f64 = 20.0;
 
 struct Bench<'a> {
     policy: &'a Policy,
     args: &'a Args,
     python: PathBuf,
     database: Option<PathBuf>,
+    /// On which the policy is tried alone.
+    tpch: Option<PathBuf>,
     folder: PathBuf,
 }
 
+/// By run.
+type Samples = BTreeMap<&'static str, Vec<Numbers>>;
+
 impl Bench<'_> {
-    fn measure(&self) -> Result<Value> {
+    fn measure(&self) -> Result<Samples> {
         let rounds = self.args.rounds.unwrap_or(self.policy.rounds);
-        let mut samples: BTreeMap<&str, Vec<Numbers>> = BTreeMap::new();
+        let mut samples = Samples::new();
         for round in 0..rounds {
             let mut of_round: BTreeMap<&str, Numbers> = BTreeMap::new();
             for run in order(self.policy.runs, round) {
@@ -153,7 +207,29 @@ impl Bench<'_> {
                 samples.entry(name).or_default().push(numbers);
             }
         }
-        self.report(&samples)
+        Ok(samples)
+    }
+
+    /// `report.json` says how it went, `rounds.json` all that was measured.
+    fn write(&self, samples: &Samples) -> Result<()> {
+        let report = self.report(samples)?;
+        let rounds = json!({
+            "metric": self.policy.score.name,
+            "medians": samples.iter().map(|(name, runs)| (*name, medians(runs))).collect::<BTreeMap<_, _>>(),
+            "samples": samples,
+            "seconds": self.args.seconds,
+            "database": self.database,
+            "machine": Machine::here(),
+        });
+        for (name, value) in [("rounds.json", &rounds), ("report.json", &report)] {
+            let path = self.folder.join(name);
+            fs::write(&path, serde_json::to_string_pretty(value)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        println!("{}", serde_json::to_string_pretty(&rounds["medians"])?);
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        println!("report: {}", self.folder.join("report.json").display());
+        Ok(())
     }
 
     /// Runs the script once.
@@ -181,76 +257,25 @@ impl Bench<'_> {
         serde_json::from_str(last).with_context(|| format!("the workload printed no numbers: {last}"))
     }
 
-    fn report(&self, samples: &BTreeMap<&str, Vec<Numbers>>) -> Result<Value> {
+    fn report(&self, samples: &Samples) -> Result<Value> {
         let policy = self.policy;
         let (stock, attached) = (&samples["stock"], &samples["attached"]);
-        let others: Map<String, Value> = samples
-            .iter()
-            .filter(|(name, _)| !["stock", "attached"].contains(name))
-            .map(|(name, runs)| (name.to_string(), medians(runs)))
-            .collect();
         let mut loss: Map<String, Value> =
             policy.losses.iter().map(|metric| (metric.name.to_owned(), ratio(metric, stock, attached))).collect();
-        if let Some(tpch) = self.tpch_alone()? {
-            loss.insert("tpch".to_owned(), tpch);
+        if let Some(database) = &self.tpch {
+            let losses = alone::losses(&self.python, database, &[self.policy], self.args.tpch_runs)?;
+            loss.extend(losses.into_iter().map(|loss| ("tpch".to_owned(), loss)));
         }
         let score = ratio(&policy.score, stock, attached);
         Ok(json!({
             "policy": policy.name,
             "workload": policy.workload,
-            "metric": policy.score.name,
             "stock": medians(stock),
             "attached": medians(attached),
             "ratio": score["ratio"],
             "interval": score["interval"],
             "loss": loss,
-            "others": others,
-            "rounds": stock.len(),
-            "seconds": self.args.seconds,
-            "database": self.database,
-            "machine": Machine::here(),
-            "samples": samples,
         }))
-    }
-
-    /// The 22 queries, one after the other and nothing beside them.
-    fn tpch_alone(&self) -> Result<Option<Value>> {
-        let (runs, Some(database)) = (self.args.tpch_runs, self.database.clone()) else { return Ok(None) };
-        if runs == 0 {
-            return Ok(None);
-        }
-        eprintln!("== {runs} runs of TPC-H alone, stock and attached");
-        let wheel = Host::Wheel { python: self.python.clone() };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let setup = Setup {
-            stock: wheel.clone(),
-            hooked: wheel,
-            database,
-            extension: paths::extension(),
-            threads,
-            memory: None,
-        };
-        let attached = self.policy.runs.iter().find(|run| run.name == "attached").and_then(|run| run.programs);
-        let programs =
-            attached.unwrap_or_default().iter().map(|(name, _)| find_program(name)).collect::<Result<_>>()?;
-        let configurations = [
-            Configuration { name: "stock".to_owned(), hooks: Hooks::Stock },
-            Configuration { name: "attached".to_owned(), hooks: Hooks::Loaded(programs) },
-        ];
-        let comparison = Comparison { setup: &setup, configurations: &configurations, cold_rounds: 0, repeats: 1 };
-        let mut times = comparison.no_times();
-        comparison.run(0..runs, &mut times, |_, _| {})?;
-        let paired = Paired::new(times[0].iter().zip(&times[1]).map(|(a, b)| (a.hot_s.as_slice(), b.hot_s.as_slice())));
-        let unequal: Vec<usize> = times[0]
-            .iter()
-            .zip(&times[1])
-            .zip(1..)
-            .filter(|((a, b), _)| a.digests != b.digests)
-            .map(|(_, n)| n)
-            .collect();
-        Ok(Some(json!({
-            "time_attached_to_stock": paired.ratio(), "interval": paired.interval(), "runs": runs, "unequal_results": unequal,
-        })))
     }
 }
 

@@ -1,8 +1,6 @@
 //! Policies on the storage hooks: what stays in memory, when it is written, how it is read.
 
-use super::{Better, Metric, Policy, Run};
-
-const STOCK: Run = Run { name: "stock", programs: None, baseline: None };
+use super::{Policy, Run, STOCK, attached, higher, lower};
 
 pub static POLICIES: &[Policy] = &[
     Policy {
@@ -11,9 +9,9 @@ pub static POLICIES: &[Policy] = &[
         script: "read_ahead.py",
         scale_factor: Some(20.0),
         rounds: 5,
-        runs: &[STOCK, Run { name: "attached", programs: Some(&[("read-ahead", "")]), baseline: None }],
-        score: Metric { name: "slow_s", better: Better::Lower },
-        losses: &[Metric { name: "cached_s", better: Better::Lower }],
+        runs: &[STOCK, attached(&[("read-ahead", "")])],
+        score: lower("slow_s"),
+        losses: &[lower("cached_s")],
     },
     Policy {
         name: "calm-checkpoints",
@@ -21,16 +19,9 @@ pub static POLICIES: &[Policy] = &[
         script: "calm_checkpoints.py",
         scale_factor: None,
         rounds: 3,
-        runs: &[
-            STOCK,
-            Run { name: "attached", programs: Some(&[("calm-checkpoints", "")]), baseline: None },
-            Run { name: "never", programs: None, baseline: None },
-        ],
-        score: Metric { name: "p999_ms", better: Better::Lower },
-        losses: &[
-            Metric { name: "p50_ms", better: Better::Lower },
-            Metric { name: "recovery_s", better: Better::Lower },
-        ],
+        runs: &[STOCK, attached(&[("calm-checkpoints", "")]), Run { name: "never", programs: None, baseline: None }],
+        score: lower("p999_ms"),
+        losses: &[lower("p50_ms"), lower("recovery_s")],
     },
     Policy {
         name: "scan-resistant",
@@ -39,17 +30,39 @@ pub static POLICIES: &[Policy] = &[
         script: "scan_resistant.py",
         scale_factor: Some(20.0),
         rounds: 3,
-        runs: &[
-            STOCK,
-            Run { name: "attached", programs: Some(&[("scan-resistant", "")]), baseline: None },
-            Run { name: "unlimited", programs: None, baseline: None },
-        ],
-        score: Metric { name: "p50_ms_1ms", better: Better::Lower },
+        runs: &[STOCK, attached(&[("scan-resistant", "")]), Run { name: "unlimited", programs: None, baseline: None }],
+        score: lower("p50_ms_1ms"),
         losses: &[
-            Metric { name: "p50_ms_cached", better: Better::Lower },
-            Metric { name: "scan_s_cached", better: Better::Lower },
-            Metric { name: "scans_alone_s_cached", better: Better::Lower },
-            Metric { name: "scans_alone_s_1ms", better: Better::Lower },
+            lower("p50_ms_cached"),
+            lower("scan_s_cached"),
+            lower("scans_alone_s_cached"),
+            lower("scans_alone_s_1ms"),
+        ],
+    },
+    Policy {
+        name: "s3-fifo",
+        workload: "look-ups of orders with a skew (Zipf, 1.1) beside scans, at a memory limit of 150 MB and 1 ms a read; mean time of look-ups",
+        script: "s3_fifo.py",
+        scale_factor: Some(20.0),
+        rounds: 3,
+        runs: &[STOCK, attached(&[("s3-fifo", "")])],
+        score: lower("mean_ms"),
+        losses: &[lower("p50_ms"), lower("p95_ms"), higher("lookups")],
+    },
+    Policy {
+        name: "hot-light",
+        workload: "a table of 1.5 million log lines, loaded anew, nobody scanned it before; its size. And one that was scanned often; its scans",
+        script: "hot_light.py",
+        scale_factor: None,
+        rounds: 3,
+        runs: &[STOCK, attached(&[("hot-light", "")])],
+        score: lower("cold_mb"),
+        losses: &[
+            lower("hot_scan_s"),
+            lower("cold_scan_s"),
+            lower("hot_mb"),
+            lower("cold_write_s"),
+            lower("hot_write_s"),
         ],
     },
 ];

@@ -1,0 +1,61 @@
+//! The 22 queries of TPC-H, one after the other and nothing beside them: what a policy costs where it has nothing to do.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use duckbpf_tpch::run::{Comparison, Configuration};
+use duckbpf_tpch::stats::Paired;
+use duckbpf_tpch::worker::{Hooks, Host, Setup};
+use serde_json::{Value, json};
+
+use super::Policy;
+use crate::bench::find_program;
+use crate::paths;
+
+/// Policies whose processes are there at once, beside stock's: each has the data in memory.
+const AT_ONCE: usize = 3;
+
+/// By policy: how many times as fast as stock (`ratio`, below 1: slower), and which queries gave other results.
+pub fn losses(python: &Path, database: &Path, policies: &[&Policy], runs: usize) -> Result<Vec<Value>> {
+    let mut losses = Vec::new();
+    for group in policies.chunks(AT_ONCE) {
+        let names: Vec<&str> = group.iter().map(|policy| policy.name).collect();
+        eprintln!("== {runs} runs of TPC-H alone: stock, {}", names.join(", "));
+        losses.extend(beside_stock(python, database, group, runs)?);
+    }
+    Ok(losses)
+}
+
+fn beside_stock(python: &Path, database: &Path, policies: &[&Policy], runs: usize) -> Result<Vec<Value>> {
+    let wheel = Host::Wheel { python: python.to_owned() };
+    let setup = Setup {
+        stock: wheel.clone(),
+        hooked: wheel,
+        database: database.to_owned(),
+        extension: paths::extension(),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        memory: None,
+    };
+    let mut configurations = vec![Configuration { name: "stock".to_owned(), hooks: Hooks::Stock }];
+    for policy in policies {
+        configurations.push(Configuration { name: policy.name.to_owned(), hooks: Hooks::Loaded(programs(policy)?) });
+    }
+    let comparison = Comparison { setup: &setup, configurations: &configurations, cold_rounds: 0, repeats: 1 };
+    let mut times = comparison.no_times();
+    comparison.run(0..runs, &mut times, |_, _| {})?;
+    let stock = &times[0];
+    let loss = |attached: &duckbpf_tpch::run::Times| {
+        let both = || stock.iter().zip(attached);
+        let paired = Paired::new(both().map(|(a, b)| (b.hot_s.as_slice(), a.hot_s.as_slice())));
+        let unequal: Vec<usize> =
+            both().zip(1..).filter(|((a, b), _)| a.digests != b.digests).map(|(_, number)| number).collect();
+        json!({"ratio": paired.ratio(), "interval": paired.interval(), "runs": runs, "unequal_results": unequal})
+    };
+    Ok(times[1..].iter().map(loss).collect())
+}
+
+/// What the policy's attached run attaches.
+fn programs(policy: &Policy) -> Result<Vec<PathBuf>> {
+    let attached = policy.runs.iter().find(|run| run.name == "attached").and_then(|run| run.programs);
+    attached.unwrap_or_default().iter().map(|(name, _)| find_program(name)).collect()
+}
