@@ -95,3 +95,48 @@ fn doctor_speaks_json() {
         state(what);
     }
 }
+
+/// A loop over four blocks of 100 bytes, three times, each let go of before the next.
+fn a_trace(folder: &Path) {
+    let mut text = "# duckbpf trace 1, memory limit 300\ntime_us,event,thread,query,file,block,size,used\n".to_owned();
+    for turn in 0..12 {
+        let block = turn % 4;
+        text += &format!("{turn},miss,1,{turn},1,{block},100,0\n{turn},unpin,1,{turn},1,{block},100,0\n");
+    }
+    std::fs::write(folder.join("loop.trace"), text).unwrap();
+}
+
+#[test]
+fn a_trace_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    a_trace(folder);
+    works(folder, &["new", "spare", "--hook", "evict"]);
+    let source = folder.join("spare/spare.bpf.c");
+    let text = std::fs::read_to_string(&source).unwrap();
+    let decision = "\treturn ctx->block_id < 2 ? DUCKBPF_EVICT_SKIP : DUCKBPF_EVICT_NOW;";
+    std::fs::write(&source, text.replace("\treturn 0;", decision)).unwrap();
+    works(folder, &["compile", "spare/spare.bpf.c"]);
+    let arguments =
+        ["replay", "spare/spare.bpf.o", "loop.trace", "--memory", "300B,1KB", "--csv", "loads.csv", "--json"];
+    let said: serde_json::Value = serde_json::from_str(&works(folder, &arguments)).unwrap();
+    let hits = |policy: &str| {
+        let policies = said["policies"].as_array().unwrap();
+        let results = &policies.iter().find(|row| row["policy"] == policy).unwrap()["results"];
+        [0, 1].map(|limit: usize| results[limit]["hits"].as_u64().unwrap())
+    };
+    // The two blocks that are spared are there in both later turns; a kilobyte holds all four.
+    assert_eq!(hits("spare"), [4, 8]);
+    assert_eq!([hits("LRU"), hits("DuckDB"), hits("optimum")], [[0, 8], [0, 8], [6, 8]]);
+    assert_eq!(said["recorded"]["hits"], 0);
+    let loads = std::fs::read_to_string(folder.join("loads.csv")).unwrap();
+    assert!(loads.starts_with("time,obj_id,obj_size\n0,1,100\n0,2,100\n") && loads.lines().count() == 13, "{loads}");
+    assert!(works(folder, &["replay", "loop.trace"]).contains("optimum"));
+
+    assert!(fails(folder, 2, &["replay", "spare/spare.bpf.c"]).contains("no trace"));
+    assert!(fails(folder, 2, &["replay", "loop.trace", "--memory", "much"]).contains("no size"));
+    works(folder, &["new", "other", "--hook", "run_task"]);
+    works(folder, &["compile", "other/other.bpf.c"]);
+    assert!(fails(folder, 2, &["replay", "other/other.bpf.o", "loop.trace"]).contains("nothing to replay"));
+    assert!(fails(folder, 2, &["record"]).contains("SET hook_socket"));
+}

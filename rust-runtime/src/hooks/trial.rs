@@ -6,9 +6,12 @@
 
 use std::{
     path::Path,
+    ptr,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
+
+use duckbpf_abi::{duckbpf_evict_ctx, duckbpf_load_ctx, duckbpf_queue_insert_ctx, duckbpf_unpin_ctx};
 
 use super::{
     ContextError, Generation, HookSet, MapHandle,
@@ -31,6 +34,24 @@ pub struct Trial {
     // Goes after the maps that it made.
     _store: Store,
 }
+
+/// A hook's context as C has it, for [`Trial::call`].
+///
+/// # Safety
+/// The type is the one that programs on the hook get.
+pub unsafe trait TrialContext {
+    const HOOK: Hook;
+}
+
+macro_rules! contexts {
+    ($($context:ty: $hook:ident),+) => {$(
+        // SAFETY: the hook's struct, from the header that programs are built against.
+        unsafe impl TrialContext for $context {
+            const HOOK: Hook = Hook::$hook;
+        }
+    )+};
+}
+contexts!(duckbpf_load_ctx: Load, duckbpf_unpin_ctx: Unpin, duckbpf_evict_ctx: Evict, duckbpf_queue_insert_ctx: QueueInsert);
 
 /// What a program said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +111,19 @@ impl Trial {
         }
         let function = program.program.text().symbol.clone();
         Ok(Outcome { function, hook: program.hook(), result, calls, nanoseconds })
+    }
+
+    /// Whether it has a program for a hook.
+    pub fn has(&self, hook: Hook) -> bool {
+        self.all().any(|program| program.hook() == hook)
+    }
+
+    /// Calls the program of the context's hook, if there is one.
+    pub fn call<C: TrialContext>(&self, context: &mut C) -> Option<u64> {
+        let program = self.all().find(|program| program.hook() == C::HOOK)?;
+        let _calling = self.calling.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: as in `run`; the context has the hook's own type.
+        Some(unsafe { program.program.entry()(ptr::from_mut(context).cast()) })
     }
 
     /// Its maps and sections of variables.

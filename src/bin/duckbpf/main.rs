@@ -9,6 +9,9 @@ mod map;
 mod new;
 mod output;
 mod prog;
+mod record;
+mod replay;
+mod signal;
 mod skeleton;
 mod socket;
 mod top;
@@ -36,6 +39,8 @@ enum Command {
     Map(map::Arguments),
     Top(top::Arguments),
     Trace(trace::Arguments),
+    Record(record::Arguments),
+    Replay(replay::Arguments),
     New(new::Arguments),
     #[command(subcommand)]
     Gen(skeleton::Arguments),
@@ -53,6 +58,8 @@ fn main() -> ExitCode {
         Command::Map(arguments) => map::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
         Command::Trace(arguments) => trace::run(&arguments),
+        Command::Record(arguments) => record::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::New(arguments) => new::run(&arguments),
         Command::Gen(arguments) => skeleton::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -46,7 +46,7 @@ enum What {
         replace: bool,
         /// A constant to set before the check
         #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
-        params: Vec<(String, Value)>,
+        params: Vec<Param>,
     },
     /// Detach an object, by its name or by a hook that it is on
     Detach {
@@ -79,11 +79,14 @@ struct RunArguments {
     repeat: u64,
     /// A constant to set first (files only)
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
-    params: Vec<(String, Value)>,
+    params: Vec<Param>,
 }
 
+/// A constant to set, or a field.
+pub type Param = (String, Value);
+
 /// `name=value`; the value is JSON, or else text.
-fn parameter(text: &str) -> Result<(String, Value), String> {
+pub fn parameter(text: &str) -> Result<Param, String> {
     let (name, value) = text.split_once('=').ok_or("a parameter is NAME=VALUE")?;
     Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
@@ -157,7 +160,7 @@ fn reachable(path: &str) -> Result<String> {
     Ok(path.to_owned())
 }
 
-fn fields(params: &[(String, Value)]) -> Fields {
+pub fn fields(params: &[Param]) -> Fields {
     params.iter().cloned().collect()
 }
 
@@ -224,7 +227,7 @@ fn listing(listing: &Listing) -> String {
 }
 
 /// JSON's values as what constants and fields are set to.
-fn parameters(fields: &Fields) -> Result<Vec<(String, Parameter)>> {
+pub fn parameters(fields: &Fields) -> Result<Vec<(String, Parameter)>> {
     let mut found = Vec::new();
     for (name, value) in fields {
         collect(name, value, &mut found)?;

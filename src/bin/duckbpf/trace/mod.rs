@@ -16,7 +16,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -25,7 +25,10 @@ use duckbpf_control::{Attached, Events, Fields, Request};
 use duckbpf_runtime::{Hook, context_fields};
 use serde_json::{Value, json};
 
-use crate::socket::{Address, Socket};
+use crate::{
+    signal::on_signal,
+    socket::{Address, Socket},
+};
 use generate::{Action, EXIT, Plan, Shape, generate, map_name};
 use show::Table;
 
@@ -106,17 +109,6 @@ fn list(arguments: &Arguments) {
             println!("    {sign}{} args.{}", field.size * 8, field.name.trim_start_matches("origin."));
         }
     }
-}
-
-/// Tells when somebody asks to end.
-fn on_signal() -> Result<Receiver<()>> {
-    let (sender, receiver) = mpsc::channel();
-    ctrlc::set_handler(move || {
-        // Who does not listen any more is ending already.
-        let _ = sender.send(());
-    })
-    .context("Ctrl-C cannot be caught")?;
-    Ok(receiver)
 }
 
 /// A one-liner at work.
