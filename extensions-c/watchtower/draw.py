@@ -1,7 +1,7 @@
 """Draws the dashboards of watchtower: each statement of a SQL file becomes a panel.
 
     pip install matplotlib
-    python extensions-c/watchtower/draw.py tpch.duckdb     # TPC-H from four clients in 1 GB of memory, then both dashboards
+    python extensions-c/watchtower/draw.py tpch-sf1.duckdb     # four clients in 100 MB of memory, then both dashboards
 
 In a process of your own: draw(connection, "extensions-c/watchtower/dashboards/storage.sql", "storage.png").
 """
@@ -62,8 +62,8 @@ def draw(connection, sql, png):
 
 
 def work(database):
-    """TPC-H's queries that need no more than SQL's usual means, from four clients; some fail."""
-    config = {"allow_unsigned_extensions": "true", "memory_limit": "1GB", "threads": "2"}
+    """Queries on TPC-H from four clients; some fail."""
+    config = {"allow_unsigned_extensions": "true", "memory_limit": "100MB", "threads": "2"}
     connection = duckdb.connect(config=config)
     connection.execute("LOAD duckbpf")
     connection.execute("CALL hook_attach('watchtower', params := {sample: 1})")
