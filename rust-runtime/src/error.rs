@@ -66,6 +66,8 @@ pub enum Problem {
     NotInGallery { name: String, known: String },
     #[error("{name} has programs for {has}; say for which hook, with one of them")]
     WhichProgram { name: String, has: String },
+    #[error("{name} has no program for {hook}; it has programs for {has}")]
+    NoProgramFor { name: String, hook: Hook, has: String },
     #[error(transparent)]
     Context { source: ContextError },
     #[error(transparent)]

@@ -51,6 +51,6 @@ pub use verifier::{
 };
 
 #[cfg(any(test, feature = "disasm"))]
-pub use hooks::{Outcome, Trial, TrialContext, TrialError};
+pub use hooks::{Trial, TrialContext};
 pub use inspect::{Declared, DeclaredProgram, DeclaredVariable, inspect};
 pub use jit::check_processor;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{gallery, program};
-use duckbpf_runtime::{Hook, Parameter, Trial, TrialError, inspect};
+use duckbpf_runtime::{Hook, Parameter, Problem, Trial, inspect};
 
 fn fields(set: &[(&str, i128)]) -> Vec<(String, Parameter)> {
     set.iter().map(|(name, value)| ((*name).to_owned(), Parameter::Int(*value))).collect()
@@ -22,8 +22,8 @@ fn a_program_decides_on_a_context_that_is_made_up() {
 fn calls_are_counted_and_maps_keep_what_they_did() {
     let trial = Trial::load(&gallery("count_calls", "v4"), &[]).unwrap();
     let outcome = trial.run(Some(Hook::Load), &[], 1000).unwrap();
-    assert_eq!((outcome.calls, outcome.result, outcome.function.as_str()), (1000, 0, "count_load"));
-    assert!(outcome.nanoseconds > 0);
+    assert_eq!((outcome.repeat, outcome.result, outcome.symbol.as_str()), (1000, 0, "count_load"));
+    assert!(outcome.total_ns > 0);
     let maps = trial.maps();
     let calls = maps.iter().find(|map| map.info().name == "calls").unwrap();
     assert_eq!(calls.entries().unwrap()[Hook::Load as usize].values[0], 1000u64.to_le_bytes());
@@ -64,11 +64,11 @@ fn entries_that_a_program_takes_out_become_free_between_calls() {
 fn what_cannot_be_run_is_named() {
     let trial = Trial::load(&gallery("count_calls", "v4"), &[]).unwrap();
     let several = trial.run(None, &[], 1).unwrap_err();
-    assert!(matches!(&several, TrialError::Several { known } if known.contains("unpin")), "{several}");
+    assert!(matches!(several.problem(), Problem::WhichProgram { has, .. } if has.contains("unpin")), "{several}");
     let missing = trial.run(Some(Hook::Hash), &[], 1).unwrap_err();
-    assert!(matches!(missing, TrialError::NoProgram { .. }), "{missing}");
+    assert!(matches!(missing.problem(), Problem::NoProgramFor { .. }), "{missing}");
     let unknown = trial.run(Some(Hook::Load), &fields(&[("sise", 7)]), 1).unwrap_err();
-    assert!(matches!(unknown, TrialError::Context(_)), "{unknown}");
+    assert!(matches!(unknown.problem(), Problem::Context { .. }), "{unknown}");
     assert!(Trial::load("missing.bpf.o".as_ref(), &[]).is_err());
 }
 

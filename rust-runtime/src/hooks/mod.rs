@@ -63,7 +63,7 @@ pub use quality::Degenerate;
 pub use run::{Listing, RunReport};
 use set::{AttachedObject, AttachedProgram, HookSet};
 #[cfg(any(test, feature = "disasm"))]
-pub use trial::{Outcome, Trial, TrialContext, TrialError};
+pub use trial::{Trial, TrialContext};
 
 /// The runtime of the process: loads objects and decides what is attached.
 #[derive(Debug)]

@@ -72,25 +72,8 @@ impl Runtime {
     ) -> Result<RunReport, Error> {
         let found = self.find_programs(name)?;
         let (name, programs) = found.programs(name);
-        let program = choose(&name, &programs, hook)?;
-        let hook = program.hook();
-        let mut context = MadeUp::new(hook, fields).map_err(|source| Problem::Context { source })?;
-        let (entry, address) = (program.entry(), context.address());
-        let (mut result, mut runs, mut total) = (0, 0, Duration::ZERO);
-        let repeat = repeat.max(1);
-        while runs < repeat && total < MOST_TIME {
-            let _run = self.grace.run();
-            let batch = BATCH.min(repeat - runs);
-            let start = Instant::now();
-            for _ in 0..batch {
-                // SAFETY: a verified program, which `found` keeps, on a context of its hook; `_run` keeps what it finds in maps.
-                result = unsafe { entry(address) };
-            }
-            total += start.elapsed();
-            runs += batch;
-        }
-        let symbol = program.text().symbol.clone();
-        Ok(RunReport { name, symbol, hook, result, repeat: runs, total_ns: total.as_nanos() as u64 })
+        let program = choose(&name, programs, hook)?;
+        Ok(call(name, program, fields, repeat, || self.grace.run())?)
     }
 
     /// What an object's programs were compiled to: an attached one's, else a file's or one's of the gallery.
@@ -119,14 +102,50 @@ impl Runtime {
     }
 }
 
-fn choose<'a>(name: &str, programs: &[&'a Program], hook: Option<Hook>) -> Result<&'a Program, Problem> {
-    let wanted: Vec<&Program> =
-        programs.iter().copied().filter(|program| hook.is_none_or(|hook| program.hook() == hook)).collect();
-    match wanted.as_slice() {
-        [one] => Ok(one),
-        _ => {
-            let has: Vec<&str> = programs.iter().map(|program| program.hook().name()).collect();
-            Err(Problem::WhichProgram { name: name.to_owned(), has: has.join(", ") })
+/// The program of a hook, or the only one.
+pub(super) fn choose<'a>(
+    name: &str,
+    programs: impl IntoIterator<Item = &'a Program>,
+    hook: Option<Hook>,
+) -> Result<&'a Program, Problem> {
+    let programs: Vec<&Program> = programs.into_iter().collect();
+    let has = || programs.iter().map(|program| program.hook().name()).collect::<Vec<_>>().join(", ");
+    match (hook, programs.as_slice()) {
+        (None, [one]) => Ok(one),
+        (None, _) => Err(Problem::WhichProgram { name: name.to_owned(), has: has() }),
+        (Some(hook), _) => {
+            let found = programs.iter().find(|program| program.hook() == hook);
+            found.copied().ok_or_else(|| Problem::NoProgramFor { name: name.to_owned(), hook, has: has() })
         }
     }
+}
+
+/// Calls a program `repeat` times, at least once, on one context. What it takes out of maps stays there while what `inside` gives
+/// lives, for a batch of calls.
+pub(super) fn call<Guard>(
+    name: String,
+    program: &Program,
+    fields: &[(String, Parameter)],
+    repeat: u64,
+    inside: impl Fn() -> Guard,
+) -> Result<RunReport, Problem> {
+    let hook = program.hook();
+    let mut context = MadeUp::new(hook, fields).map_err(|source| Problem::Context { source })?;
+    let (entry, address) = (program.entry(), context.address());
+    let (mut result, mut runs, mut total) = (0, 0, Duration::ZERO);
+    let repeat = repeat.max(1);
+    while runs < repeat && total < MOST_TIME {
+        let _inside = inside();
+        let batch = BATCH.min(repeat - runs);
+        let start = Instant::now();
+        for _ in 0..batch {
+            // SAFETY: a verified program, which the caller keeps with its maps, on a context of its hook; `_inside` keeps what it
+            // finds in them.
+            result = unsafe { entry(address) };
+        }
+        total += start.elapsed();
+        runs += batch;
+    }
+    let symbol = program.text().symbol.clone();
+    Ok(RunReport { name, symbol, hook, result, repeat: runs, total_ns: total.as_nanos() as u64 })
 }

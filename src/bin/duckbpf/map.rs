@@ -8,17 +8,14 @@ use serde_json::Value;
 
 use crate::{
     output::{bytes, count, table},
-    socket::Address,
+    socket::Client,
 };
 
 /// List, read and change maps.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    address: Address,
-    /// JSON instead of tables
-    #[arg(long, global = true)]
-    json: bool,
+    client: Client,
     #[command(subcommand)]
     what: What,
 }
@@ -63,27 +60,23 @@ fn mode(name: &str) -> Result<Mode, String> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let mut socket = arguments.address.connect()?;
-    let json = arguments.json;
-    match &arguments.what {
+    let Arguments { client, what } = arguments;
+    let mut socket = client.connect()?;
+    match what {
         What::List => {
             let maps: Vec<Map> = socket.ask(&Request::Maps)?;
-            if json { println!("{}", serde_json::to_string(&maps)?) } else { println!("{}", list(&maps)) }
+            client.print(&maps, || list(&maps))?;
         }
         What::Dump { map } => {
             let maps: Vec<Map> = socket.ask(&Request::Maps)?;
-            let is_it =
-                |known: &&Map| known.name == *map || map.rsplit_once('/').is_some_and(|(_, name)| known.name == name);
-            if maps.iter().find(is_it).is_some_and(|map| map.kind == "ringbuf") {
+            if maps.iter().find(|known| is_called(known, map)).is_some_and(|map| map.kind == "ringbuf") {
                 let request = Request::Events { map: map.clone(), most: None, follow: false };
-                let Events { records, lost } = socket.ask(&request)?;
-                for record in &records {
-                    println!("{record}");
-                }
-                eprintln!("{} records, {lost} lost", records.len());
+                let events: Events = socket.ask(&request)?;
+                client.print(&events, || events.records.iter().map(|record| format!("{record}\n")).collect())?;
+                eprintln!("{} records, {} lost", events.records.len(), events.lost);
             } else {
                 let entries: Vec<Entry> = socket.ask(&Request::Entries { map: map.clone() })?;
-                if json { println!("{}", serde_json::to_string(&entries)?) } else { println!("{}", dump(&entries)) }
+                client.print(&entries, || dump(&entries))?;
             }
         }
         What::Update { map, key, value, mode } => {
@@ -98,6 +91,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// By its name alone, or by its program's and its own.
+fn is_called(map: &Map, name: &str) -> bool {
+    match name.rsplit_once('/') {
+        Some((owner, name)) => map.owner.as_deref() == Some(owner) && map.name == name,
+        None => map.name == name,
+    }
 }
 
 /// JSON; a bare word is text.

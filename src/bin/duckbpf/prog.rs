@@ -1,29 +1,27 @@
 //! `duckbpf prog`: programs of a live database; and runs without one.
 
 use std::{
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
+use chrono::{DateTime, SecondsFormat};
 use duckbpf_control::{Attached, Detached, Fields, Listing, Program, Ran, Request};
 use duckbpf_runtime::{Hook, Parameter, Trial};
 use serde_json::{Value, json};
 
 use crate::{
     output::{count, table},
-    socket::Address,
+    socket::Client,
 };
 
 /// List, attach, run and inspect programs.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    address: Address,
-    /// JSON instead of tables
-    #[arg(long, global = true)]
-    json: bool,
+    client: Client,
     #[command(subcommand)]
     what: What,
 }
@@ -92,63 +90,46 @@ pub fn parameter(text: &str) -> Result<Param, String> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let Arguments { address, json, what } = arguments;
-    let mut out = io::stdout().lock();
+    let Arguments { client, what } = arguments;
     match what {
         What::List => {
-            let programs: Vec<Program> = address.connect()?.ask(&Request::Programs)?;
-            print(&mut out, *json, &programs, || list(&programs))?;
+            let programs: Vec<Program> = client.connect()?.ask(&Request::Programs)?;
+            client.print(&programs, || list(&programs))?;
         }
         What::Show { name } => {
-            let programs: Vec<Program> = address.connect()?.ask(&Request::Programs)?;
+            let programs: Vec<Program> = client.connect()?.ask(&Request::Programs)?;
             let is_it = |program: &&Program| program.name == *name || program.id.to_string() == *name;
             let shown: Vec<&Program> = programs.iter().filter(is_it).collect();
             if shown.is_empty() {
-                bail!("no program named '{name}' is attached");
+                bail!("no program named '{name}' is attached; duckbpf prog list shows what is");
             }
-            print(&mut out, *json, &shown, || {
-                shown.iter().map(|program| show(program)).collect::<Vec<_>>().join("\n\n")
-            })?;
+            let text = || shown.iter().map(|program| show(program)).collect::<Vec<_>>().join("\n\n");
+            client.print(&shown, text)?;
         }
         What::Attach { path, replace, params } => {
             let request = Request::Attach { path: reachable(path)?, replace: *replace, params: fields(params) };
-            let attached: Attached = address.connect()?.ask(&request)?;
-            print(&mut out, *json, &attached, || said(&attached))?;
+            let attached: Attached = client.connect()?.ask(&request)?;
+            client.print(&attached, || said(&attached))?;
         }
         What::Detach { name, hook } => {
             let request = Request::Detach { name: name.clone(), hook: hook.clone() };
-            let detached: Detached = address.connect()?.ask(&request)?;
-            print(&mut out, *json, &detached, || format!("detached {}", detached.name))?;
+            let detached: Detached = client.connect()?.ask(&request)?;
+            client.print(&detached, || format!("detached {}", detached.name))?;
         }
         What::Run(how) => {
-            let ran = if Path::new(&how.name).is_file() { run_here(how)? } else { run_there(how, address)? };
-            print(&mut out, *json, &ran, || result(&ran))?;
+            let ran = if Path::new(&how.name).is_file() { run_here(how)? } else { run_there(how, client)? };
+            client.print(&ran, || result(&ran))?;
         }
         What::Dump { name } if Path::new(name).is_file() => {
             let listing = duckbpf_runtime::disassemble(name.as_ref())?;
-            print(&mut out, *json, &json!({"listing": listing}), || listing.clone())?;
+            client.print(&json!({"listing": listing}), || listing.clone())?;
         }
         What::Dump { name } => {
-            let listings: Vec<Listing> = address.connect()?.ask(&Request::Dump { name: name.clone() })?;
-            print(&mut out, *json, &listings, || listings.iter().map(listing).collect())?;
+            let listings: Vec<Listing> = client.connect()?.ask(&Request::Dump { name: name.clone() })?;
+            client.print(&listings, || listings.iter().map(listing).collect())?;
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn print(
-    out: &mut impl Write,
-    as_json: bool,
-    value: &impl serde::Serialize,
-    text: impl FnOnce() -> String,
-) -> Result<()> {
-    if as_json {
-        serde_json::to_writer(&mut *out, value)?;
-        writeln!(out)?;
-    } else {
-        writeln!(out, "{}", text().trim_end())?;
-    }
-    Ok(())
 }
 
 /// The path for a process that may run in another folder; a gallery's name stays.
@@ -197,9 +178,16 @@ fn show(program: &Program) -> String {
     let fields = serde_json::to_value(program).ok();
     let lines = fields.as_ref().and_then(Value::as_object).into_iter().flatten().map(|(name, value)| match value {
         Value::String(text) => format!("{name:<20} {text}"),
+        _ if name == "loaded_at" => format!("{name:<20} {}", moment(program.loaded_at)),
         other => format!("{name:<20} {other}"),
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Microseconds since 1970 as a date and a time, in UTC.
+fn moment(us: u64) -> String {
+    let moment = i64::try_from(us).ok().and_then(DateTime::from_timestamp_micros);
+    moment.map_or_else(|| us.to_string(), |moment| moment.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 fn said(attached: &Attached) -> String {
@@ -263,12 +251,12 @@ fn context(how: &RunArguments) -> Result<Fields> {
     serde_json::from_str(&text).with_context(|| format!("the context is no JSON object: {}", text.trim()))
 }
 
-fn run_there(how: &RunArguments, address: &Address) -> Result<Ran> {
+fn run_there(how: &RunArguments, client: &Client) -> Result<Ran> {
     if !how.params.is_empty() {
         bail!("--param sets constants of a file's program; {} is none that exists here", how.name);
     }
     let (name, hook) = (how.name.clone(), how.hook.clone());
-    let mut socket = address.connect().with_context(|| format!("{} is no file that exists here", how.name))?;
+    let mut socket = client.connect().with_context(|| format!("{} is no file that exists here", how.name))?;
     socket.ask(&Request::Run { name, hook, context: context(how)?, repeat: Some(how.repeat) })
 }
 
@@ -280,15 +268,15 @@ fn named(hook: &str) -> Result<Hook> {
 fn run_here(how: &RunArguments) -> Result<Ran> {
     let trial = Trial::load(how.name.as_ref(), &parameters(&fields(&how.params))?)?;
     let hook = how.hook.as_deref().map(named).transpose()?;
-    let outcome = trial.run(hook, &parameters(&context(how)?)?, how.repeat)?;
+    let ran = trial.run(hook, &parameters(&context(how)?)?, how.repeat)?;
     Ok(Ran {
-        name: how.name.clone(),
-        entry: outcome.function,
-        hook: outcome.hook.name().to_owned(),
-        result: outcome.result,
-        repeat: outcome.calls,
-        total_ns: outcome.nanoseconds,
-        mean_ns: outcome.nanoseconds as f64 / outcome.calls as f64,
+        name: ran.name,
+        entry: ran.symbol,
+        hook: ran.hook.name().to_owned(),
+        result: ran.result,
+        repeat: ran.repeat,
+        total_ns: ran.total_ns,
+        mean_ns: ran.total_ns as f64 / ran.repeat as f64,
     })
 }
 
@@ -301,6 +289,12 @@ mod tests {
         assert_eq!(parameter("a=7").unwrap(), ("a".into(), json!(7)));
         assert_eq!(parameter("a=b=c").unwrap(), ("a".into(), json!("b=c")));
         assert!(parameter("a").is_err());
+    }
+
+    #[test]
+    fn moments_are_readable() {
+        assert_eq!(moment(1_767_225_599_000_000), "2025-12-31T23:59:59Z");
+        assert_eq!(moment(u64::MAX), u64::MAX.to_string());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A live database, over the socket that `SET hook_socket = '/path'` opens in it.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Write},
     os::unix::net::UnixStream,
     path::PathBuf,
     time::Duration,
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use duckbpf_control::{Reply, Request};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 /// An answer that takes longer will not come: `run` ends after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +22,38 @@ pub struct Address {
     socket: Option<PathBuf>,
 }
 
+/// Which database is asked, and how its answers are printed.
+#[derive(clap::Args)]
+pub struct Client {
+    #[command(flatten)]
+    address: Address,
+    /// JSON instead of tables
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Client {
+    #[cfg(test)]
+    pub fn nowhere() -> Client {
+        Client { address: Address::none(), json: false }
+    }
+
+    pub fn names_a_database(&self) -> bool {
+        self.address.socket.is_some()
+    }
+
+    pub fn connect(&self) -> Result<Socket> {
+        self.address.connect()
+    }
+
+    /// Prints an answer: as JSON where that is wanted, else its text, if there is any.
+    pub fn print(&self, answer: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+        let text = if self.json { serde_json::to_string(answer)? } else { text() };
+        let line = if text.is_empty() { String::new() } else { format!("{}\n", text.trim_end()) };
+        io::stdout().write_all(line.as_bytes()).context("standard output")
+    }
+}
+
 /// A connection to a database.
 pub struct Socket {
     path: PathBuf,
@@ -29,11 +61,6 @@ pub struct Socket {
 }
 
 impl Address {
-    /// Somebody named one.
-    pub fn is_given(&self) -> bool {
-        self.socket.is_some()
-    }
-
     #[cfg(test)]
     pub fn none() -> Address {
         Address { socket: None }

@@ -14,22 +14,19 @@ use duckbpf_graft::known_builds;
 use object::Object;
 use serde::Serialize;
 
-use crate::{output::table, socket::Address};
+use crate::{output::table, socket::Client};
 
 /// Say what this DuckDB, kernel and machine allow, and what to do. Ends with 1 if programs cannot run here.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    address: Address,
+    client: Client,
     /// The Python whose duckdb is looked at
     #[arg(long, default_value = "python3")]
     python: PathBuf,
     /// A DuckDB library to look at, instead of Python's
     #[arg(long)]
     library: Option<PathBuf>,
-    /// JSON instead of a table
-    #[arg(long)]
-    json: bool,
 }
 
 /// One thing that was looked at.
@@ -66,12 +63,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut findings =
         vec![duckdb(arguments), processor(), kernel(), membarrier(), memfd(), code(), bpf(), perf(), clang()];
     findings.push(extension());
-    findings.extend(live(&arguments.address));
-    if arguments.json {
-        println!("{}", serde_json::to_string(&findings)?);
-    } else {
-        println!("{}", text(&findings));
-    }
+    findings.extend(live(&arguments.client));
+    arguments.client.print(&findings, || text(&findings))?;
     let failed = findings.iter().any(|finding| finding.state == State::Failure);
     Ok(ExitCode::from(u8::from(failed)))
 }
@@ -260,12 +253,12 @@ fn extension() -> Finding {
 }
 
 /// The database behind the socket, where one is named.
-fn live(address: &Address) -> Option<Finding> {
+fn live(client: &Client) -> Option<Finding> {
     const WHAT: &str = "live database";
-    if !address.is_given() {
+    if !client.names_a_database() {
         return None;
     }
-    let hello = address.connect().and_then(|mut socket| socket.ask::<Hello>(&Request::Hello));
+    let hello = client.connect().and_then(|mut socket| socket.ask::<Hello>(&Request::Hello));
     Some(match hello {
         Ok(Hello { version, pid, duckdb, carrier, .. }) => {
             Finding::ok(WHAT, format!("process {pid}: DuckDB {duckdb}, hooks by {carrier}, duckbpf {version}"))
@@ -283,10 +276,9 @@ mod tests {
     #[test]
     fn an_unknown_build_is_a_failure_and_no_library_a_warning() {
         let arguments = |library: PathBuf| Arguments {
-            address: Address::none(),
+            client: Client::nowhere(),
             python: "python3".into(),
             library: Some(library),
-            json: false,
         };
         let own = std::env::current_exe().unwrap();
         // Linkers of ours write a build id, or none: either way it is no DuckDB.
