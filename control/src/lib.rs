@@ -104,7 +104,8 @@ pub enum Request {
         #[serde(default)]
         follow: bool,
     },
-    /// Switches the timing of calls (one in 64): `null`.
+    /// Wants calls to be timed (one in 64), or no longer: `null`. The wish ends with the connection; calls are timed while any client,
+    /// or SQL, wants it.
     Sampling { on: bool },
 }
 

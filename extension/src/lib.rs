@@ -18,6 +18,7 @@ mod json;
 mod measure;
 mod paths;
 mod report;
+mod sampling;
 mod settings;
 mod shape;
 mod socket;

@@ -4,7 +4,7 @@
 
 use crate::engine::runtime;
 use crate::guard::guard;
-use crate::{access, paths, report, socket};
+use crate::{access, paths, report, sampling, socket};
 use duckbpf_runtime::{DEFAULT_MAP_MEMORY, is_gallery_name};
 use duckdb_neo::connection::{Context, SettingScope};
 use duckdb_neo::custom_option::{CustomOptionBuilder, CustomOptionCallbacks};
@@ -140,7 +140,7 @@ impl CustomOptionCallbacks for HookSampling {
     fn update(&self, context: &Context, value: Value, _scope: SettingScope, _is_reset: bool) -> Result<Value> {
         guard(|| {
             let on = bool::from_value(&value)?.unwrap_or(false);
-            runtime()?.set_sampling(on);
+            sampling::set(on)?;
             on.value(context)
         })
     }

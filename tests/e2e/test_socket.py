@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,15 +121,53 @@ def test_events_are_followed(db, path, programs):
 
 
 def test_records_that_reach_nobody_are_counted(db, path, programs):
-    db(f"CALL hook_attach('{programs / 'maps.bpf.o'}')")
-    client = Client(path)
+    client, other = Client(path), Client(path)
+    client.ask(op="attach", path=str(programs / "maps.bpf.o"), params={"factor": 1})
     client.send(op="events", map="events", follow=True, most=1)
-    for _ in range(20):
+    # It will not read any more: the next record reaches nobody, and the connection ends.
+    client.socket.shutdown(socket.SHUT_RD)
+
+    def lost() -> int:
+        (events,) = [one for one in other.ask(op="maps") if one["name"] == "events"]
+        return events["lost"]
+
+    deadline = time.monotonic() + 60
+    while lost() == 0 and time.monotonic() < deadline:
         db("SELECT i % 100 AS k, list(i) FROM range(20000) r(i) GROUP BY k")
-    client.socket.shutdown(socket.SHUT_RDWR)
+    assert lost() > 0
+    # Whoever comes next has the rest: every record was handed over, or counted as lost.
+    (written, _) = other.ask(op="entries", map="totals")
+    waiting = len(other.ask(op="events", map="events", most=65536)["records"])
+    assert written["value"] == waiting + lost()
     client.close()
-    # Whoever comes next is served, and no record vanished without being counted.
-    assert Client(path).ask(op="hello")["protocol"] == 1
+
+
+def test_a_clients_wish_for_times_ends_with_it(db, path, gallery):
+    db(f"SET hook_program = '{gallery / 'default_hash.bpf.o'}'")
+
+    def timed() -> int:
+        """Calls that are timed of some hundreds."""
+        before = db.one("SELECT timed_calls FROM hook_programs()")
+        db("SELECT count(*) FROM (SELECT DISTINCT i FROM range(1000000) r(i))")
+        return db.one("SELECT timed_calls FROM hook_programs()") - before
+
+    assert timed() == 0
+    first, second = Client(path), Client(path)
+    first.ask(op="sampling", on=True)
+    first.ask(op="sampling", on=True)
+    second.ask(op="sampling", on=True)
+    assert timed() > 0
+    second.ask(op="sampling", on=False)
+    assert timed() > 0, "the other one still wants it"
+    # As if it had been killed.
+    first.close()
+    deadline = time.monotonic() + 60
+    while timed() > 0 and time.monotonic() < deadline:
+        pass
+    assert timed() == 0
+    db("SET hook_sampling = true")
+    second.ask(op="sampling", on=False)
+    assert timed() > 0, "SQL wants it"
 
 
 def test_nonsense_is_answered_and_harms_nobody(db, path):

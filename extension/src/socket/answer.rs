@@ -5,6 +5,7 @@ use crate::engine::{carrier, runtime};
 use crate::functions::{key_type, value_type};
 use crate::guard::guard;
 use crate::json;
+use crate::sampling::Wish;
 use duckbpf_control as control;
 use duckbpf_control::{Entry, Events, Mode, Reply, Request};
 use duckbpf_runtime::{Hook, MapHandle, MapKind, Options, Runtime, Type, UpdateFlags};
@@ -27,7 +28,14 @@ pub fn line<T: Serialize>(reply: &Reply<T>) -> Vec<u8> {
     line
 }
 
-/// Does what is asked for. Streams are not: [`stream`].
+/// Begins or ends a client's wish that calls be timed.
+pub fn sampling(wish: &mut Option<Wish>, on: bool) -> Vec<u8> {
+    let wanted = if on { wish.take().map_or_else(Wish::new, Ok).map(Some) } else { Ok(None) };
+    let done = wanted.map(|wanted| *wish = wanted);
+    line(&done.map_or_else(|error| Reply::Error(error.message), Reply::Ok))
+}
+
+/// Does what is asked for. Streams are not ([`stream`]), nor is what holds while a client is connected.
 pub fn answer(request: Request) -> Vec<u8> {
     let done = guard(|| {
         let runtime = runtime()?;
@@ -77,11 +85,7 @@ fn change(runtime: &Runtime, request: Request) -> Answer {
         Request::Update { map, key, value, mode } => update(runtime, &map, &key, &value, mode),
         Request::Delete { map, key } => delete(runtime, &map, &key),
         Request::Unpin { map } => ok(runtime.unpin_map(&map).map_err(failed)?),
-        Request::Sampling { on } => {
-            runtime.set_sampling(on);
-            ok(())
-        }
-        // Those that look are done before, and streams go elsewhere.
+        // Those that look are done before; streams, and what holds while a client is connected, go elsewhere.
         _ => Err("this cannot be asked for here".into()),
     }
 }

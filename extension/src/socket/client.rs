@@ -94,6 +94,7 @@ fn serve(stream: &UnixStream) -> io::Result<()> {
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
+    let mut timing = None;
     loop {
         line.clear();
         let limit = MAX_LINE as u64 + 1;
@@ -113,6 +114,7 @@ fn serve(stream: &UnixStream) -> io::Result<()> {
                 Ok(events) if follow => follow_events(&events, &mut reader, stream)?,
                 Ok(events) => hand_over(&events, stream, true).map(|_| ())?,
             },
+            Ok(Request::Sampling { on }) => { stream }.write_all(&answer::sampling(&mut timing, on))?,
             Ok(request) => { stream }.write_all(&answer::answer(request))?,
         }
     }

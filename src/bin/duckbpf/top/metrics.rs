@@ -52,7 +52,7 @@ struct Look {
     stats: Stats,
 }
 
-type Labels<'a> = Vec<(&'static str, &'a str)>;
+type Labels = Vec<(&'static str, String)>;
 type Written = Result<(), std::fmt::Error>;
 
 impl Collector for Look {
@@ -174,10 +174,15 @@ fn family<L: AsRef<str>, M: EncodeMetric>(
 ) -> Written {
     let mut metric = to.encode_descriptor(name, help, unit, kind)?;
     for (labels, value) in values {
-        let labels: Labels = labels.iter().map(|(name, label)| (*name, label.as_ref())).collect();
+        let labels: Labels = labels.iter().map(|(name, label)| (*name, escaped(label.as_ref()))).collect();
         value.encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+/// A label's value as OpenMetrics quotes it: names of files are programs' names, and hold anything.
+fn escaped(label: &str) -> String {
+    label.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }
 
 /// Bytes of the whole process.
@@ -189,6 +194,11 @@ fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, bytes: u64) -> 
 mod tests {
     use super::*;
     use crate::top::rates::tests::stats;
+
+    #[test]
+    fn names_of_files_are_quoted() {
+        assert_eq!(escaped("it's \"größe\"\\1\n"), r#"it's \"größe\"\\1\n"#);
+    }
 
     #[test]
     fn names_have_units_and_totals() {

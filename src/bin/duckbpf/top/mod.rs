@@ -47,16 +47,15 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let interval = Duration::from_secs_f64(arguments.interval.clamp(0.05, 3600.0));
     let mut watch = Watch::begin(&arguments.address)?;
-    let done = match arguments.listen {
+    match arguments.listen {
         Some(address) => metrics::serve(address, &mut watch),
         None if arguments.json => lines(&mut watch, interval, arguments.count),
         None => screen::show(&mut watch, interval, arguments.count),
-    };
-    watch.end();
-    done.map(|()| ExitCode::SUCCESS)
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// A database that is watched: its calls are timed meanwhile.
+/// A database that is watched: its calls are timed as long as this is connected.
 struct Watch {
     socket: Socket,
     hello: Hello,
@@ -72,11 +71,6 @@ impl Watch {
 
     fn look(&mut self) -> Result<Stats> {
         self.socket.ask(&Request::Stats)
-    }
-
-    /// Who cannot be told any more has ended, and its timing with it.
-    fn end(mut self) {
-        let _ = self.socket.ask::<Value>(&Request::Sampling { on: false });
     }
 }
 
