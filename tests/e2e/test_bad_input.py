@@ -202,6 +202,10 @@ def test_paths_with_spaces_commas_and_quotes(db, gallery, tmp_path, monkeypatch)
     quoted = '"' + str(odd / "p q.bpf.o").replace('"', '""') + '"'
     db("SET hook_program = '{}, {}'".format(quoted.replace("'", "''"), gallery / "default_load.bpf.o"))
     assert db.attached() == ["default_load", "p q"]
+    (odd / "größe\n'2\".bpf.o").write_bytes((gallery / "hash_wy.bpf.o").read_bytes())
+    db("CALL hook_attach('{}')".format(str(odd / "größe\n'2\".bpf.o").replace("'", "''")))
+    assert "größe\n'2\"" in db.attached()
+    db("CALL hook_detach('größe\n''2\"')")
     monkeypatch.chdir(odd)
     db("SET hook_program = 'p q.bpf.o'")
     assert db.attached() == ["p q"]

@@ -96,14 +96,31 @@ fn map_row(map: &MapHandle) -> Row {
     ]
 }
 
-/// A map that is named by an argument, looked up when the query is bound: its types are the columns.
+/// A map that is named by an argument. Its types, as they are when the query is bound, are the columns.
 pub struct Named {
-    map: MapHandle,
+    name: String,
+    bound: MapDef,
+}
+
+impl Named {
+    /// The map that has the name when the query runs: a prepared one may run long after it was bound.
+    fn find(&self, what: &str) -> Result<MapHandle> {
+        let map = runtime()?.map(&self.name).map_err(invalid)?;
+        let layout = |def: &MapDef| (def.kind, def.key_size, def.value_size, def.key.clone(), def.value.clone());
+        if layout(map.definition()) == layout(&self.bound) {
+            return Ok(map);
+        }
+        let name = &self.name;
+        Err(Error::invalid_input(format!(
+            "{what}: {name} has other types than when this query was prepared; prepare it again"
+        )))
+    }
 }
 
 fn named(arguments: &[BindArgument], what: &str) -> Result<Named> {
     let name = argument::<String>(arguments, 0, &format!("{what}: name"))?;
-    Ok(Named { map: runtime()?.map(&name).map_err(invalid)? })
+    let bound = runtime()?.map(&name).map_err(invalid)?.definition().clone();
+    Ok(Named { name, bound })
 }
 
 pub struct MapEntries;
@@ -126,7 +143,7 @@ impl Table for MapEntries {
     }
 
     fn columns(arguments: &Named, context: &Context) -> Result<Vec<(String, Kind)>> {
-        let def = arguments.map.definition();
+        let def = &arguments.bound;
         let mut columns = Vec::new();
         if def.key_size > 0 {
             columns.push(("key".to_owned(), Kind::Shaped(shape(&key_type(def), context)?)));
@@ -141,10 +158,11 @@ impl Table for MapEntries {
     }
 
     fn rows(arguments: &Named, context: &Context) -> Result<Vec<Row>> {
-        let def = arguments.map.definition();
+        let map = arguments.find(Self::NAME)?;
+        let def = map.definition();
         let key = (def.key_size > 0).then(|| shape(&key_type(def), context)).transpose()?;
         let value = shape(&value_type(def), context)?;
-        let entries = arguments.map.entries().map_err(|refusal| refused(Self::NAME, def, &refusal))?;
+        let entries = map.entries().map_err(|refusal| refused(Self::NAME, def, &refusal))?;
         Ok(entries.into_iter().map(|entry| entry_row(entry, def.kind, key.as_ref(), &value)).collect())
     }
 }
@@ -186,7 +204,7 @@ impl Table for Events {
 
     fn arguments(arguments: &mut [BindArgument]) -> Result<Named> {
         let named = named(arguments, Self::NAME)?;
-        match named.map.definition() {
+        match &named.bound {
             def if def.kind == MapKind::Ringbuf => Ok(named),
             def => {
                 let (name, kind) = (&def.name, def.kind);
@@ -196,19 +214,20 @@ impl Table for Events {
     }
 
     fn columns(arguments: &Named, context: &Context) -> Result<Vec<(String, Kind)>> {
-        fields(arguments.map.definition())
+        fields(&arguments.bound)
             .into_iter()
             .map(|(name, _, ty)| Ok((name, Kind::Shaped(shape(&ty, context)?))))
             .collect()
     }
 
     fn rows(arguments: &Named, context: &Context) -> Result<Vec<Row>> {
-        let def = arguments.map.definition();
+        let map = arguments.find(Self::NAME)?;
+        let def = map.definition();
         let columns = fields(def)
             .into_iter()
             .map(|(_, start, ty)| Ok((start, shape(&ty, context)?)))
             .collect::<Result<Vec<_>>>()?;
-        let records = arguments.map.drain(EVENTS).map_err(|refusal| refused(Self::NAME, def, &refusal))?;
+        let records = map.drain(EVENTS).map_err(|refusal| refused(Self::NAME, def, &refusal))?;
         Ok(records.into_iter().map(|record| event_row(record, &columns)).collect())
     }
 }
@@ -245,7 +264,7 @@ fn event_row(mut record: Vec<u8>, columns: &[(usize, Arc<Shape>)]) -> Row {
 pub struct MapUpdate;
 
 pub struct UpdateArguments {
-    map: MapHandle,
+    map: Named,
     key: Option<Value>,
     value: Option<Value>,
     flags: UpdateFlags,
@@ -269,7 +288,7 @@ impl Table for MapUpdate {
     }
 
     fn arguments(arguments: &mut [BindArgument]) -> Result<UpdateArguments> {
-        let map = named(arguments, Self::NAME)?.map;
+        let map = named(arguments, Self::NAME)?;
         let flags = match argument::<String>(arguments, 3, "hook_map_update: mode")?.as_str() {
             "any" => UpdateFlags::Any,
             "new" => UpdateFlags::NoExist,
@@ -286,6 +305,7 @@ impl Table for MapUpdate {
     fn rows(arguments: &UpdateArguments, context: &Context) -> Result<Vec<Row>> {
         access::require_unlocked(context, Self::NAME)?;
         let UpdateArguments { map, key, value, flags } = arguments;
+        let map = &map.find(Self::NAME)?;
         let def = map.definition();
         let key = key_bytes(def, key.as_ref(), context, Self::NAME)?;
         let value = value.as_ref().ok_or_else(|| Error::invalid_input("hook_map_update: value must be a constant"))?;
@@ -320,7 +340,7 @@ fn key_bytes(def: &MapDef, key: Option<&Value>, context: &Context, what: &str) -
 pub struct MapDelete;
 
 pub struct DeleteArguments {
-    map: MapHandle,
+    map: Named,
     key: Option<Value>,
 }
 
@@ -338,16 +358,16 @@ impl Table for MapDelete {
     }
 
     fn arguments(arguments: &mut [BindArgument]) -> Result<DeleteArguments> {
-        let map = named(arguments, Self::NAME)?.map;
+        let map = named(arguments, Self::NAME)?;
         let key = arguments.get_mut(1).and_then(|argument| argument.value.take());
         Ok(DeleteArguments { map, key })
     }
 
     fn rows(arguments: &DeleteArguments, context: &Context) -> Result<Vec<Row>> {
         access::require_unlocked(context, Self::NAME)?;
-        let def = arguments.map.definition();
+        let map = &arguments.map.find(Self::NAME)?;
+        let def = map.definition();
         let key = key_bytes(def, arguments.key.as_ref(), context, Self::NAME)?;
-        let map = &arguments.map;
         let done = if def.kind.is_of_maps() { runtime()?.set_inner_map(map, &key, None) } else { map.remove(&key) };
         done.map_err(|refusal| refused(Self::NAME, def, &refusal))?;
         Ok(vec![vec![def.name.as_str().into()]])

@@ -9,6 +9,9 @@ use crate::{
     object::{MapDef, MapKind, Member, Memory, Type},
 };
 
+/// Maps that an error names, of those that there are.
+const NAMED: usize = 20;
+
 /// A map as people see it.
 #[derive(Clone, Debug)]
 pub struct MapInfo {
@@ -177,11 +180,15 @@ impl Runtime {
     pub fn map(&self, name: &str) -> Result<MapHandle, Error> {
         let all = self.maps();
         let mut found: Vec<&MapHandle> = all.iter().filter(|handle| handle.is_called(name)).collect();
-        // Several objects share what is pinned.
-        found.dedup_by_key(|handle| handle.info().id);
+        // Several objects share what is pinned; sections of variables, without a number, are each an object's own.
+        found.dedup_by(|one, other| one.info().id != 0 && one.info().id == other.info().id);
         let names = |handles: &mut dyn Iterator<Item = &MapHandle>| {
-            let names: Vec<String> = handles.map(MapHandle::full_name).collect();
-            if names.is_empty() { "there is none".to_owned() } else { names.join(", ") }
+            let names: Vec<String> = (&mut *handles).take(NAMED).map(MapHandle::full_name).collect();
+            match handles.count() {
+                _ if names.is_empty() => "there is none".to_owned(),
+                0 => names.join(", "),
+                more => format!("{}, and {more} more", names.join(", ")),
+            }
         };
         match found.as_slice() {
             [one] => Ok((*one).clone()),
