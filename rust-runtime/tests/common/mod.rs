@@ -8,7 +8,7 @@ use std::{
     sync::OnceLock,
 };
 
-pub const GALLERY: [&str; 27] = [
+pub const GALLERY: [&str; 28] = [
     "calm-checkpoints",
     "count_calls",
     "crc-hash",
@@ -19,6 +19,7 @@ pub const GALLERY: [&str; 27] = [
     "default_schedule_task",
     "default_unpin",
     "default_update_used_memory",
+    "evict_sizes",
     "fair-tenants",
     "hash_wy",
     "hot-light",
