@@ -17,10 +17,10 @@ use duckbpf_tpch::worker::{Calls, Hooks, Host, Setup};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::venv::Venv;
-use crate::{boot, engine, extension, graft, hooks, instructions, paths, policy, process, programs};
+use crate::{boot, engine, extension, graft, hooks, instructions, paths, policy, process, programs, state};
 
 /// The defaults, one a hook, in the order of the hooks.
-const DEFAULTS: [&str; 7] = [
+pub const DEFAULTS: [&str; 7] = [
     "default_hash",
     "default_schedule_task",
     "default_execute_forever",
@@ -49,6 +49,8 @@ enum What {
     Instructions(instructions::Args),
     /// What a call, a key, a compilation and a reload cost, into target/bench/hooks.json
     Hooks(hooks::Args),
+    /// What maps, events and statistics cost, into target/bench/state-sfN/
+    State(state::Args),
     /// A policy of the gallery against stock, on its workload, into target/bench/policy-<name>/
     Policy(policy::Args),
 }
@@ -128,6 +130,7 @@ pub fn run(args: Args) -> Result<()> {
         What::Tpch(args) => args,
         What::Instructions(args) => return instructions::run(args),
         What::Hooks(args) => return hooks::run(args),
+        What::State(args) => return state::run(args),
         What::Policy(args) => return policy::run(args),
     };
     let setup = prepare(&args)?;

@@ -20,6 +20,7 @@ mod process;
 mod programs;
 mod repository;
 mod series;
+mod state;
 mod stress;
 mod system;
 mod test;
