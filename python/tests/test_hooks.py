@@ -31,6 +31,7 @@ def test_attach_by_name_list_and_detach(hooks):
     assert program.hook == "unpin"
     assert program.generation == done.generation
     assert len(program.tag) == 16
+    assert program.id > 0 and program.insns > 0 and program.loaded_at.year >= 2026
     assert Path(program.path).is_file()
     hooks.detach("unpin_drop_scanned")
     assert hooks.programs() == []
@@ -90,6 +91,26 @@ def test_the_context_manager_restores_what_was_attached(con, hooks):
     with pytest.raises(ZeroDivisionError), hooks.attached("default_unpin"):
         raise ZeroDivisionError
     assert names(hooks) == ["default_load"]
+
+
+def test_the_context_manager_leaves_constants_alone(hooks):
+    hooks.attach("trace_load", sample=10)
+    with hooks.attached("default_unpin"):
+        pass
+    assert hooks.maps["trace_load/.rodata"].values()[0]["sample"] == 10
+    with hooks.attached("default_load", replace=True):
+        assert names(hooks) == ["default_load"]
+    assert names(hooks) == ["trace_load"]
+
+
+def test_programs_run_on_contexts_that_are_made_up(hooks):
+    ran = hooks.run("default_unpin", {"size": 262144, "readers": 0, "origin": {"query_id": 7}}, repeat=1000)
+    assert (ran.name, ran.hook, ran.repeat) == ("default_unpin", "unpin", 1000)
+    assert ran.mean_ns == pytest.approx(ran.total_ns / 1000)
+    assert hooks.run(duckbpf.gallery()["observe_counts"], hook="load").hook == "load"
+    with pytest.raises(duckbpf.ProgramError, match="no field 'sise'"):
+        hooks.run("default_unpin", {"sise": 1})
+    assert hooks.programs() == []
 
 
 def test_the_context_manager_undoes_half_an_attach(hooks):

@@ -13,7 +13,7 @@ one. Programs are named by their file, ``unpin_drop_scanned`` for ``unpin_drop_s
 
 from duckbpf._errors import Error, ExtensionMissing, LoadError, ProgramError, ProgramMissing
 from duckbpf._files import gallery
-from duckbpf._hooks import Attached, Hooks, Point, Program, Verified, attached, connect, load
+from duckbpf._hooks import Attached, Hooks, Point, Program, Ran, Verified, attached, connect, load
 from duckbpf._install import install
 from duckbpf._maps import Map, MapInfo, Maps
 
@@ -30,6 +30,7 @@ __all__ = [
     "Program",
     "ProgramError",
     "ProgramMissing",
+    "Ran",
     "Verified",
     "attached",
     "connect",

@@ -1,9 +1,10 @@
 """Loading the extension and steering what is attached."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any, TypeVar
 
 import duckdb
@@ -45,12 +46,21 @@ class Point:
 class Program:
     """An attached program. Counts begin when it was attached; sizes are bytes, times nanoseconds."""
 
+    #: Its number in the process
+    id: int
+    #: The object's name, which :meth:`Hooks.detach` takes
     name: str
     path: str
+    #: The function in the object
     entry: str
+    #: Of its bytecode and constants
     tag: str
     hook: str
     generation: int
+    #: In UTC
+    loaded_at: datetime
+    #: Instructions; those with 64-bit constants count twice
+    insns: int
     calls: int
     applied: int
     refused: int
@@ -59,6 +69,8 @@ class Program:
     #: Calls that were timed, and their time: 0 unless ``hook_sampling`` is on
     timed_calls: int
     timed_ns: int
+    #: Of all calls, judged by those that were timed
+    run_time_ns: int
     bytecode_bytes: int
     machine_code_bytes: int
     #: The most instructions that one call can execute
@@ -105,7 +117,21 @@ class Verified:
     quality_ns: int
 
 
-_Row = TypeVar("_Row", Point, Program, Attached, Verified)
+@dataclass(frozen=True)
+class Ran:
+    """How a program ran."""
+
+    name: str
+    entry: str
+    hook: str
+    #: Of the last run
+    result: int
+    repeat: int
+    total_ns: int
+    mean_ns: float
+
+
+_Row = TypeVar("_Row", Point, Program, Attached, Verified, Ran)
 
 
 class Hooks:
@@ -146,6 +172,21 @@ class Hooks:
         """Reads, checks and compiles a program, and attaches nothing. One entry for each of its hooks."""
         return self._rows(Verified, f"CALL hook_verify({_literal(str(_files.program(program)))})")
 
+    def run(
+        self, program: Source, context: Mapping[str, Any] | None = None, *, hook: str | None = None, repeat: int = 1
+    ) -> Ran:
+        """Runs a program on a context that is made up; nothing follows the result.
+
+        ``program``: the name of an attached one, which works with its own maps; else one of the gallery or a path, with
+        maps made for this. ``context``: the fields by name, 0 where none is given. ``hook``: which of its programs.
+        """
+        named = {"context": dict(context) if context else None, "hook": hook, "repeat": repeat}
+        given = {name: value for name, value in named.items() if value is not None}
+        arguments = "".join(f", {name} := ?" for name in given)
+        path = program if isinstance(program, str) else os.path.abspath(program)
+        (row,) = self._rows(Ran, f"FROM hook_run(?{arguments})", [path, *given.values()])
+        return row
+
     def programs(self) -> list[Program]:
         """What is attached."""
         return self._rows(Program, "FROM hook_programs()")
@@ -165,17 +206,26 @@ class Hooks:
 
     @contextmanager
     def attached(self, *programs: Source, replace: bool = False) -> Iterator["Hooks"]:
-        """Attaches programs for the length of a ``with`` block. Afterwards exactly what was attached before is again."""
-        before = list(dict.fromkeys(program.path for program in self.programs()))
+        """Attaches programs for the length of a ``with`` block.
+
+        Afterwards they are detached, and those that gave way to them are attached again, with the constants of their files.
+        """
+        paths = {program.name: program.path for program in self.programs()}
+        mine: list[Attached] = []
         try:
             for program in programs:
-                self.attach(program, replace=replace)
+                mine.append(self.attach(program, replace=replace))
             yield self
         finally:
-            self.set(*map(os.path.abspath, before))
+            names = {done.name for done in mine}
+            for name in names & {program.name for program in self.programs()}:
+                self.detach(name)
+            displaced = {name: None for done in mine for name in done.displaced if name in paths}
+            for name in displaced:
+                self.attach(paths[name])
 
-    def _rows(self, kind: type[_Row], sql: str) -> list[_Row]:
-        cursor = self._execute(sql)
+    def _rows(self, kind: type[_Row], sql: str, parameters: list[Any] | None = None) -> list[_Row]:
+        cursor = self._execute(sql, parameters)
         names = [column[0] for column in cursor.description]
         wanted = {field.name: names.index(field.name.rstrip("_")) for field in fields(kind)}
         return [kind(**{field: row[index] for field, index in wanted.items()}) for row in cursor.fetchall()]
