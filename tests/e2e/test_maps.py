@@ -1,9 +1,12 @@
 """Maps and helpers in a running DuckDB: what they count agrees with what the host counts, and nothing is lost by a reload."""
 
+import re
 import threading
 
 import duckdb
 import pytest
+
+from official import ROOT
 
 STATE = """
 LICENSE("MIT");
@@ -258,3 +261,15 @@ def test_a_blocks_value_goes_with_the_block(table, bpf):
     db("DROP TABLE t")
     db("CHECKPOINT")
     assert db.one(entries) < kept / 2
+
+
+def test_one_select_draws_a_histogram_of_evicted_blocks(table):
+    """The book's own."""
+    page = (ROOT / "docs" / "src" / "maps.md").read_text()
+    (select,) = re.findall(r"^SELECT key.query_id AS query.*?;", page, re.DOTALL | re.MULTILINE)
+    db = table(memory_limit="30MiB")
+    db("CALL hook_attach('evict_sizes')")
+    db("SELECT count(*) FROM (SELECT i, hash(i) h FROM range(3000000) r(i) ORDER BY h)")
+    histogram = db(select)
+    assert all(query > 0 and size.endswith("iB") and blocks > 0 for query, size, blocks, _ in histogram)
+    assert max(bar.count("█") for *_, bar in histogram) == 40
