@@ -13,7 +13,6 @@ use crate::{
     jit,
     object::{Function, Memory, MemoryError, Object, ProgramText},
     verifier::Verified,
-    vm,
 };
 
 /// What runs the program.
@@ -37,8 +36,6 @@ pub enum Error {
     Memory(#[from] MemoryError),
     #[error(transparent)]
     Compile(#[from] jit::Error),
-    #[error("{0}")]
-    Fault(String),
 }
 
 /// Runs bytecode on memory and returns r0.
@@ -51,11 +48,7 @@ pub fn run(code: &[u8], memory: &mut [u8], engine: Engine) -> Result<u64, Error>
     let mut insns = vec![Insn { code: 0xb7, dst: 2, src: 0, off: 0, imm: memory.len() as i32 }];
     insns.extend(slots.iter().map(|slot| as_defined(Insn::from_bytes(*slot))));
     let functions = functions(&insns)?;
-    let text = ProgramText::from_insns(Hook::Load, insns, functions);
-    match engine {
-        Engine::MachineCode => compiled(text, memory),
-        Engine::Interpreter => interpreted(&text, memory),
-    }
+    run_text(ProgramText::from_insns(Hook::Load, insns, functions), memory, engine)
 }
 
 /// RFC 9669 defines what shifts by too much and divisions by a constant 0 do; verifiers refuse them all the same, ours included.
@@ -91,7 +84,7 @@ fn functions(insns: &[Insn]) -> Result<Vec<Function>, Error> {
     Ok(starts.iter().zip(ends).enumerate().map(function).collect())
 }
 
-fn compiled(text: ProgramText, memory: &mut [u8]) -> Result<u64, Error> {
+fn run_text(text: ProgramText, memory: &mut [u8], engine: Engine) -> Result<u64, Error> {
     let object = Object {
         license: None,
         programs: vec![text],
@@ -103,22 +96,15 @@ fn compiled(text: ProgramText, memory: &mut [u8]) -> Result<u64, Error> {
     };
     let globals = Memory::new(&object.regions)?;
     let verified = Verified::unverified(Arc::new(object)).map_err(Error::Decode)?;
-    let program = jit::compile(verified, globals, Env::detached())?;
+    let program = match engine {
+        Engine::MachineCode => jit::compile(verified, globals, Env::detached()),
+        Engine::Interpreter => jit::interpret(verified, globals, Env::detached()),
+    }?;
     // SAFETY: the entry takes the context in the first argument's register; that the program keeps within its memory is for
     // whoever hands it to a suite's command.
     let entry = unsafe { mem::transmute::<jit::Entry, unsafe extern "C" fn(*mut u8) -> u64>(program.entry()) };
     // SAFETY: as above.
     Ok(unsafe { entry(memory.as_mut_ptr()) })
-}
-
-fn interpreted(text: &ProgramText, memory: &mut [u8]) -> Result<u64, Error> {
-    let code = vm::Code::new(&text.insns, &[], &[]);
-    let mut quiet = vm::Quiet;
-    let mut machine = vm::Machine::new(&code, Env::detached(), &mut quiet);
-    let all = 0..memory.len();
-    let input = vm::Input { context: memory.to_vec(), writable: vec![all], ..vm::Input::default() };
-    let outcome = machine.run(&input, &mut ()).map_err(|fault| Error::Fault(fault.to_string()))?;
-    Ok(outcome.result)
 }
 
 #[cfg(test)]
@@ -242,6 +228,24 @@ mod tests {
         assert_eq!(both(&[minus, insn(0x37, 0, 0, 0, 0), EXIT], &[]), 0);
         assert_eq!(both(&[minus, insn(0x97, 0, 0, 0, 0), EXIT], &[]), -2i64 as u64);
         assert_eq!(both(&[minus, insn(0x94, 0, 0, 1, 0), EXIT], &[]), 0xffff_fffe);
+    }
+
+    #[test]
+    fn what_lies_above_a_stack_is_nobodys() {
+        // As a test of bpf_conformance has it: eight bytes are stored where four are left, in both functions.
+        let stdw = |imm| insn(0x7a, 10, 0, -4, imm);
+        let insns = [
+            insn(0xb7, 6, 0, 0, 6),
+            stdw(0x4433_2211),
+            local(3),
+            insn(0x61, 1, 10, -4, 0),
+            insn(0x0f, 0, 1, 0, 0),
+            EXIT,
+            stdw(-1),
+            insn(0xb7, 0, 0, 0, 1),
+            EXIT,
+        ];
+        assert_eq!(both(&insns, &[]), 0x4433_2212);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub mod probes;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verifier;
-#[cfg(any(test, feature = "testing", feature = "conformance"))]
+#[cfg(any(test, feature = "testing"))]
 mod vm;
 
 #[cfg(any(test, feature = "disasm"))]

@@ -51,12 +51,22 @@ fn memory_that_may_not_become_executable_is_served() {
 
 /// A seccomp filter under which one system call fails with EPERM.
 fn forbid(call: libc::c_long) {
+    forbid_with(call, 0, 0);
+}
+
+/// Only where all bits of a mask are set in one of the call's arguments.
+fn forbid_with(call: libc::c_long, argument: usize, mask: u32) {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let jump =
         |k: u32, jt, jf| libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt, jf, k };
+    let word = |offset: usize| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset as u32);
+    let arguments = std::mem::offset_of!(libc::seccomp_data, args);
     let mut filter = [
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        jump(call as u32, 0, 1),
+        word(std::mem::offset_of!(libc::seccomp_data, nr)),
+        jump(call as u32, 0, 4),
+        word(arguments + 8 * argument),
+        statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, mask),
+        jump(mask, 0, 1),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
     ];
@@ -79,6 +89,52 @@ fn a_refused_memfd_is_an_error_that_names_it() {
     let error = host.runtime.replace(&[object]).unwrap_err().to_string();
     assert!(error.contains("memory for machine code (memfd_create: Operation not permitted"), "{error}");
     assert!(error.contains("attached as before: no program"), "{error}");
+    assert_eq!(host.call(Hook::Load, &mut duckbpf_load_ctx::default()), None);
+}
+
+#[test]
+fn a_refused_executable_mapping_is_an_error_that_names_it() {
+    if !in_child("a_refused_executable_mapping_is_an_error_that_names_it") {
+        return;
+    }
+    let object = gallery("default_load", "v4");
+    let host = MockHost::lock();
+    forbid_with(libc::SYS_mmap, 2, libc::PROT_EXEC as u32);
+    let error = host.runtime.replace(&[object]).unwrap_err().to_string();
+    assert!(error.contains("memory for machine code (mmap, executable: Operation not permitted"), "{error}");
+    assert!(error.contains("attached as before: no program"), "{error}");
+}
+
+#[test]
+fn without_room_for_code_the_old_program_stays() {
+    if !in_child("without_room_for_code_the_old_program_stays") {
+        return;
+    }
+    let other = gallery("default_unpin", "v4");
+    let host = MockHost::lock();
+    works(&host);
+    // As on a full file system: code is written through a file.
+    forbid(libc::SYS_pwrite64);
+    let error = host.runtime.replace(&[other]).unwrap_err().to_string();
+    assert!(error.contains("memory for machine code (pwrite: Operation not permitted"), "{error}");
+    assert!(error.contains("attached as before: default_load"), "{error}");
+    assert_eq!(host.call(Hook::Load, &mut duckbpf_load_ctx::default()), Some(0x101));
+}
+
+#[test]
+fn without_addresses_for_code_nothing_is_attached() {
+    if !in_child("without_addresses_for_code_nothing_is_attached") {
+        return;
+    }
+    let object = gallery("default_load", "v4");
+    let host = MockHost::lock();
+    let used = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = used.split(' ').next().unwrap().parse().unwrap();
+    let limit = libc::rlimit { rlim_cur: pages * 4096 + (8 << 20), rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a valid limit; an arena takes more addresses than it leaves.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+    let error = host.runtime.replace(&[object]).unwrap_err().to_string();
+    assert!(error.contains("memory for machine code (mmap, reserved: Cannot allocate memory"), "{error}");
     assert_eq!(host.call(Hook::Load, &mut duckbpf_load_ctx::default()), None);
 }
 

@@ -24,7 +24,8 @@ extern "C" {
 #define DUCKBPF_HOST_VERSION 1
 
 /* How keys lie in a batch. Each type has one layout: integers theirs, INT64, UINT64 and DOUBLE KEYS_64, FLOAT KEYS_U32, INT128,
- * UINT128 and INTERVAL KEYS_128, VARCHAR KEYS_CTX; every type may come as KEYS_CTX too. */
+ * UINT128 and INTERVAL KEYS_128, VARCHAR KEYS_CTX; every type may come as KEYS_CTX too. Strings of a program with
+ * HASH_STRINGS_BY_WHOLE may come as KEYS_WHOLE. */
 enum duckbpf_key_layout {
 	DUCKBPF_KEYS_I8 = 0, /* plain arrays of integers, to be sign- or zero-extended */
 	DUCKBPF_KEYS_I16 = 1,
@@ -35,7 +36,8 @@ enum duckbpf_key_layout {
 	DUCKBPF_KEYS_U32 = 6,
 	DUCKBPF_KEYS_128 = 7, /* pairs of lo, hi */
 	DUCKBPF_KEYS_CTX = 8, /* an array of struct duckbpf_hash_ctx (strings) */
-	DUCKBPF_KEYS_COUNT = 9
+	DUCKBPF_KEYS_WHOLE = 9, /* of strings, what the context's whole holds */
+	DUCKBPF_KEYS_COUNT = 10
 };
 
 /* Keys of one vector, without NULLs. out[i] becomes the program's r0 for key i. */
@@ -52,6 +54,7 @@ DUCKBPF_ASSERT_SIZE(duckbpf_hash_batch, 40);
 
 #define DUCKBPF_PROGRAM_HASH_MIXED 1u       /* its output needs no mixer: it passed the test of quality at attach */
 #define DUCKBPF_PROGRAM_HASH_READS_WHOLE 2u /* it reads duckbpf_hash_ctx.whole */
+#define DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE 4u /* of strings it reads nothing else */
 
 /* One attached program. Owned by the runtime; the host writes only pins. Stays valid until the runtime has seen
  * synchronize() return and pins at 0 after it was unpublished. */

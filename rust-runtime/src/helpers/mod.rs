@@ -69,12 +69,17 @@ impl Env {
     }
 
     /// The number of the calling thread's shard.
-    fn thread_index(&self) -> u32 {
+    pub fn thread_index(&self) -> u32 {
         match self.host().and_then(|host| host.thread_index) {
             // SAFETY: the host's functions may be called inside a program (abi.h).
             Some(thread_index) => unsafe { thread_index() },
             None => 0,
         }
+    }
+
+    /// Where machine code calls for it. None: it is always 0.
+    pub fn thread_index_function(&self) -> Option<usize> {
+        self.host()?.thread_index.map(|function| function as usize)
     }
 
     /// One of enum duckbpf_state.

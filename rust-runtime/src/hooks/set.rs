@@ -15,8 +15,8 @@ use std::{
 };
 
 use duckbpf_abi::{
-    DUCKBPF_HOOK_COUNT, DUCKBPF_PROGRAM_HASH_MIXED, DUCKBPF_PROGRAM_HASH_READS_WHOLE, duckbpf_hash_ctx,
-    duckbpf_hook_counters, duckbpf_program, duckbpf_set,
+    DUCKBPF_HOOK_COUNT, DUCKBPF_PROGRAM_HASH_MIXED, DUCKBPF_PROGRAM_HASH_READS_WHOLE,
+    DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE, duckbpf_hash_ctx, duckbpf_hook_counters, duckbpf_program, duckbpf_set,
 };
 
 use super::{
@@ -126,7 +126,11 @@ impl AttachedProgram {
         let whole = std::mem::offset_of!(duckbpf_hash_ctx, whole);
         let reads_whole = program.hook() == Hook::Hash && program.facts().context_bytes >> whole & 0xff != 0;
         let mut flags = 0;
-        for (flag, is_set) in [(DUCKBPF_PROGRAM_HASH_MIXED, mixed), (DUCKBPF_PROGRAM_HASH_READS_WHOLE, reads_whole)] {
+        for (flag, is_set) in [
+            (DUCKBPF_PROGRAM_HASH_MIXED, mixed),
+            (DUCKBPF_PROGRAM_HASH_READS_WHOLE, reads_whole),
+            (DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE, program.takes_strings_by_whole()),
+        ] {
             flags |= if is_set { flag } else { 0 };
         }
         let raw = duckbpf_program {

@@ -15,23 +15,22 @@
 //! One pass over the instructions. Jumps are short where the instructions in between cannot be longer than a short jump reaches;
 //! how long each may become at most is a constant of its family, so the pass stays linear.
 
-use std::sync::atomic::Ordering;
-
 use dynasm::dynasm;
-use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi};
 
 use super::{
-    keys,
+    MAX_TAIL_CALLS, TAIL_CALL,
+    assembler::{Assembler, Label},
+    keys, tail_target,
     templates::{
-        Assembler, Place, R11, RBP, Src, alu, array_lookup, atomic, branch, byte_order, constant, crc32c, goto, lea,
-        lea_sum, load, mov_sx, mul128_fold, murmur64, negate, store, x86,
+        Place, R11, RBP, Src, alu, array_lookup, atomic, branch, byte_order, constant, crc32c, goto, lea, lea_sum,
+        load, mov_sx, mul128_fold, murmur64, negate, percpu_array_lookup, store, x86,
     },
 };
 use crate::{
     helpers::{self, Env, HelperSpec, MAX_LOOP},
     hook::Hook,
     isa::{Alu, Atomic, Op, Operand, Reg, Size, Width},
-    maps::{Body, Map, array::Values, store::Bindings},
+    maps::{Body, store::Bindings},
     object::ProgramText,
     verifier::Verified,
 };
@@ -43,6 +42,8 @@ pub struct Assembled {
     /// Where tail calls of other programs lead.
     pub tail_entry: usize,
     pub hash_batch: Option<usize>,
+    /// It takes strings as DUCKBPF_KEYS_WHOLE.
+    pub strings_by_whole: bool,
     /// By slot, if it was asked for: where its code begins; u32::MAX for a slot without code of its own.
     pub slots: Vec<u32>,
     /// Where the functions end and the loops over keys begin.
@@ -54,26 +55,15 @@ pub struct Emitter<'a> {
     pub verified: &'a Verified,
     pub bindings: &'a Bindings,
     env: &'static Env,
-    /// By function.
-    functions: Vec<DynamicLabel>,
-    /// By function: whether a tail call can be reached from it.
+    /// By function: whether a tail call can be reached from it. Empty: from none.
     counts: Vec<bool>,
 }
 
-/// Where a tail call leads; 0: there is no program.
-extern "C" fn tail_target(map: u64, index: u64) -> u64 {
-    // SAFETY: the verifier proved that it is a map of the program's object, which holds it.
-    let map = unsafe { &*(map as *const Map) };
-    let Body::Programs(programs) = map.body() else { return 0 };
-    let slot = usize::try_from(index).ok().and_then(|index| programs.slots().get(index));
-    // Acquire: the code was written before its address.
-    slot.map_or(0, |slot| slot.load(Ordering::Acquire) as u64)
+fn find(helper: u32) -> Result<&'static HelperSpec, &'static str> {
+    helpers::find(helper).ok_or("a helper that does not exist")
 }
 
-/// As in Linux.
-const MAX_TAIL_CALLS: i32 = 33;
 const LOOKUP: u32 = 1;
-const TAIL_CALL: u32 = 12;
 const BPF_LOOP: u32 = 181;
 /// Holds the rounds that bpf_loop made; callbacks bring it back.
 const ROUNDS: u8 = 12;
@@ -87,40 +77,37 @@ pub fn assemble(
 ) -> Result<Assembled, String> {
     let text = verified.text();
     let count = text.insns.len();
-    let mut ops = Assembler::new_with_capacity(0, 64 + 8 * count, 0, 0, 16 + count / 4, 0, 16 + count / 4);
-    let functions = text.functions.iter().map(|_| ops.new_dynamic_label()).collect();
-    let emitter = Emitter { verified, bindings, env, functions, counts: counts(verified) };
+    let mut ops = Assembler::new(count, text.functions.len() + count);
+    let emitter = Emitter { verified, bindings, env, counts: counts(verified) };
     let mut slots = listed.then(|| vec![u32::MAX; count]);
     emitter.entry(&mut ops);
     let mut tail_entry = 0;
     for index in 0..text.functions.len() {
         dynasm!(ops; .arch x64; .align 16, 0xcc);
         if index == 0 {
-            tail_entry = ops.offset().0;
+            tail_entry = ops.offset();
         }
         emitter.function(&mut ops, index, &mut slots)?;
     }
-    let code_end = ops.offset().0;
-    let hash_batch = match verified.hook() {
-        Hook::Hash => {
-            dynasm!(ops; .arch x64; .align 16, 0xcc);
-            let offset = ops.offset().0;
-            keys::emit(&emitter, &mut ops)?;
-            Some(offset)
-        }
-        _ => None,
-    };
-    let bytes = ops.finalize().map_err(|error| error.to_string())?;
-    Ok(Assembled { bytes, entry: 0, tail_entry, hash_batch, slots: slots.unwrap_or_default(), code_end })
+    let code_end = ops.offset();
+    let (mut hash_batch, mut strings_by_whole) = (None, false);
+    if verified.hook() == Hook::Hash {
+        dynasm!(ops; .arch x64; .align 16, 0xcc);
+        hash_batch = Some(ops.offset());
+        strings_by_whole = keys::emit(&emitter, &mut ops)?;
+    }
+    let bytes = ops.finish()?;
+    let slots = slots.unwrap_or_default();
+    Ok(Assembled { bytes, entry: 0, tail_entry, hash_batch, strings_by_whole, slots, code_end })
 }
 
-/// By function: whether it makes tail calls, or calls a function that does.
+/// By function: whether it makes tail calls, or calls a function that does. Empty: none does.
 fn counts(verified: &Verified) -> Vec<bool> {
     let (text, ops) = (verified.text(), &verified.graph().ops);
-    let mut counts = vec![false; text.functions.len()];
     if !ops.iter().any(|op| matches!(op, Some(Op::Helper { id: TAIL_CALL }))) {
-        return counts;
+        return Vec::new();
     }
+    let mut counts = vec![false; text.functions.len()];
     loop {
         let before = counts.clone();
         for (index, function) in text.functions.iter().enumerate() {
@@ -145,49 +132,75 @@ fn callee(text: &ProgramText, pc: usize, off: i32) -> Option<usize> {
 
 /// Registers of the caller that a function must bring back, and where it keeps them.
 pub struct Frame {
-    saved: Vec<u8>,
+    /// A bit set.
+    saved: u16,
     size: i32,
+    /// Bytes above rbp that the program may write.
+    above: i8,
 }
 
 impl Frame {
     /// A frame with so many bytes of BPF stack below rbp.
-    pub fn new(stack: u32, saved: Vec<u8>) -> Frame {
-        let size = (stack as usize + 8 * saved.len()).next_multiple_of(16);
-        Frame { saved, size: size as i32 }
+    pub fn new(stack: u32, saved: impl IntoIterator<Item = u8>) -> Frame {
+        let saved = saved.into_iter().fold(0u16, |set, reg| set | 1 << reg);
+        let size = (stack + 8 * saved.count_ones()).next_multiple_of(16);
+        Frame { saved, size: size as i32, above: 0 }
+    }
+
+    fn with_room_above(self, bytes: u8) -> Frame {
+        Frame { above: bytes.next_multiple_of(16) as i8, ..self }
+    }
+
+    /// Where each of them is kept, from rsp.
+    fn places(&self) -> impl Iterator<Item = (u8, i8)> {
+        let mut left = self.saved;
+        let registers = std::iter::from_fn(move || {
+            let reg = left.trailing_zeros() as u8;
+            left &= left.wrapping_sub(1);
+            (reg < 16).then_some(reg)
+        });
+        registers.zip((0..).step_by(8))
     }
 
     pub fn enter(&self, ops: &mut Assembler) {
-        dynasm!(ops; .arch x64; push rbp; mov rbp, rsp);
+        dynasm!(ops; .arch x64; push rbp);
+        if self.above != 0 {
+            dynasm!(ops; .arch x64; sub rsp, BYTE self.above);
+        }
+        dynasm!(ops; .arch x64; mov rbp, rsp);
         match i8::try_from(self.size) {
             Ok(0) => {}
             Ok(size) => dynasm!(ops; .arch x64; sub rsp, BYTE size),
             Err(_) => dynasm!(ops; .arch x64; sub rsp, self.size),
         }
-        for (index, &reg) in self.saved.iter().enumerate() {
-            dynasm!(ops; .arch x64; mov [BYTE rsp + 8 * index as i8], Rq(reg));
+        for (reg, at) in self.places() {
+            dynasm!(ops; .arch x64; mov [BYTE rsp + at], Rq(reg));
         }
     }
 
     /// Up to the return.
     pub fn leave(&self, ops: &mut Assembler) {
-        for (index, &reg) in self.saved.iter().enumerate() {
-            dynasm!(ops; .arch x64; mov Rq(reg), [BYTE rsp + 8 * index as i8]);
+        for (reg, at) in self.places() {
+            dynasm!(ops; .arch x64; mov Rq(reg), [BYTE rsp + at]);
         }
-        match self.size {
-            0 => dynasm!(ops; .arch x64; pop rbp),
-            _ => dynasm!(ops; .arch x64; leave),
+        match (self.size, self.above) {
+            (0, 0) => dynasm!(ops; .arch x64; pop rbp),
+            (_, 0) => dynasm!(ops; .arch x64; leave),
+            (_, above) => dynasm!(ops; .arch x64; lea rsp, [BYTE rbp + above]; pop rbp),
         }
     }
 }
+
+/// Of a slot to which a jump leads. No code is this long.
+const TARGET: u32 = 1 << 31;
 
 /// One function while its code is made.
 struct Function<'a> {
     ops: &'a [Option<Op>],
     start: usize,
-    /// By slot: 0, or where jumps lead to it, counted from 1 in `labels`.
-    marks: Vec<u32>,
-    labels: Vec<DynamicLabel>,
-    /// By slot: the most bytes that all code before it takes.
+    /// The label of its first slot; the others' follow.
+    first_label: usize,
+    /// By slot: the most bytes that all code before it takes, and TARGET where a jump leads to it.
     ends: Vec<u32>,
     frame: Frame,
     /// Below the stack, from rbp: the first of the function's own words, see the module's head.
@@ -205,31 +218,32 @@ impl Function<'_> {
         (pc as i64 + 1 + i64::from(off)) as usize - self.start
     }
 
-    fn label(&self, slot: usize) -> Option<DynamicLabel> {
-        let mark = *self.marks.get(slot)?;
-        self.labels.get((mark as usize).checked_sub(1)?).copied()
+    fn label(&self, slot: usize) -> Label {
+        Label::numbered(self.first_label + slot)
     }
 
-    fn target_label(&self, slot: usize) -> Result<DynamicLabel, String> {
-        self.label(slot).ok_or_else(|| "a jump that leads nowhere".into())
+    fn is_target(&self, slot: usize) -> bool {
+        self.ends[slot] & TARGET != 0
     }
 
     /// Whether a short jump from a slot to another reaches for certain.
     fn is_short(&self, from: usize, to: usize) -> bool {
-        let distance = if to > from { self.ends[to] - self.ends[from] } else { self.ends[from + 1] - self.ends[to] };
+        let end = |slot: usize| self.ends[slot] & !TARGET;
+        let distance = if to > from { end(to) - end(from) } else { end(from + 1) - end(to) };
         distance <= i8::MAX as u32
     }
 
     /// The instruction at a slot, unless it can be reached by a jump.
     fn next(&self, slot: usize) -> Option<Op> {
-        if *self.marks.get(slot)? == 0 { self.ops[slot] } else { None }
+        if self.is_target(slot) { None } else { *self.ops.get(slot)? }
     }
 }
 
 impl<'a> Emitter<'a> {
     fn function(&self, ops: &mut Assembler, index: usize, slots: &mut Option<Vec<u32>>) -> Result<(), String> {
-        let function = self.prepare(ops, index)?;
-        let entry = self.functions[index];
+        let function = self.prepare(index)?;
+        let entry = Label::numbered(index);
+        ops.reserve();
         dynasm!(ops; .arch x64; =>entry);
         function.frame.enter(ops);
         if function.counts {
@@ -242,17 +256,20 @@ impl<'a> Emitter<'a> {
                 slot += 1;
                 continue;
             };
+            ops.reserve();
             if let Some(slots) = slots {
-                slots[function.start + slot] = ops.offset().0 as u32;
+                slots[function.start + slot] = ops.offset() as u32;
             }
-            if let Some(label) = function.label(slot) {
+            if function.is_target(slot) {
+                let label = function.label(slot);
                 dynasm!(ops; .arch x64; =>label);
-                known = Known::default();
+                known.forget();
             }
             slot += op.slots();
             match op {
                 Op::Alu { op, width, dst, src } => {
-                    if function.next(slot).is_some_and(|next| fuse(ops, (op, width, dst, src), next)) {
+                    let may_fuse = width == Width::W64 && matches!(op, Alu::Mov | Alu::Lsh);
+                    if may_fuse && function.next(slot).is_some_and(|next| fuse(ops, (op, dst, src), next)) {
                         known.set(dst, None, false);
                         slot += 1;
                         continue;
@@ -273,41 +290,35 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
-    fn prepare(&self, ops: &mut Assembler, index: usize) -> Result<Function<'a>, String> {
+    fn prepare(&self, index: usize) -> Result<Function<'a>, String> {
         let function = &self.verified.text().functions[index];
         let code = self.verified.graph().ops.get(function.start..function.end).ok_or("a function without code")?;
         let stack = self.verified.facts().stack[index].next_multiple_of(8);
-        let counts = self.counts[index];
+        let counts = self.counts(index);
         let (mut written, mut loops) = (0u16, false);
-        let (mut marks, mut labels) = (vec![0; code.len()], Vec::new());
-        let mut ends = Vec::with_capacity(code.len() + 1);
+        let mut ends = vec![0u32; code.len() + 1];
         let mut end = 0;
         for (slot, op) in code.iter().enumerate() {
-            ends.push(end);
+            ends[slot] |= end;
             let Some(op) = *op else { continue };
             end += longest(op);
             written |= op.written().map_or(0, |reg| 1 << reg);
             loops |= matches!(op, Op::Helper { id: BPF_LOOP });
             if let Some(off) = op.jump() {
                 let target = slot as i64 + 1 + i64::from(off);
-                let target = usize::try_from(target).ok().and_then(|target| marks.get_mut(target));
-                let mark = target.ok_or("a jump out of its function")?;
-                if *mark == 0 {
-                    labels.push(ops.new_dynamic_label());
-                    *mark = labels.len() as u32;
-                }
+                let target = usize::try_from(target).ok().filter(|&target| target < code.len());
+                ends[target.ok_or("a jump out of its function")?] |= TARGET;
             }
         }
-        ends.push(end);
-        let mut saved: Vec<u8> = (6..=9).filter(|reg| written & 1 << reg != 0).map(x86).collect();
-        saved.extend(loops.then_some(ROUNDS));
+        ends[code.len()] |= end;
+        let saved = (6..=9).filter(|reg| written & 1 << reg != 0).map(x86).chain(loops.then_some(ROUNDS));
         let words = if loops { 3 } else { u32::from(counts) };
-        let frame = Frame::new(stack + 8 * words, saved);
+        let above = self.verified.facts().above;
+        let frame = Frame::new(stack + 8 * words, saved).with_room_above(above);
         Ok(Function {
             ops: code,
             start: function.start,
-            marks,
-            labels,
+            first_label: self.verified.text().functions.len() + function.start,
             ends,
             frame,
             words: -(stack as i32) - 8,
@@ -332,12 +343,12 @@ impl<'a> Emitter<'a> {
             Op::Goto { off } => {
                 let to = function.target(pc, off);
                 if to != slot + 1 {
-                    goto(ops, function.is_short(slot, to), function.target_label(to)?);
+                    goto(ops, function.is_short(slot, to), function.label(to));
                 }
             }
             Op::Branch { cond, width, dst, src, off } => {
                 let to = function.target(pc, i32::from(off));
-                branch(ops, cond, width, x86(dst), src.into(), function.is_short(slot, to), function.target_label(to)?);
+                branch(ops, cond, width, x86(dst), src.into(), function.is_short(slot, to), function.label(to));
             }
             Op::Local { off } => {
                 let callee = callee(self.verified.text(), pc, off).ok_or("a call that leads nowhere")?;
@@ -347,10 +358,8 @@ impl<'a> Emitter<'a> {
             Op::Helper { id } => match (id, known.of(1), known.of(2)) {
                 (TAIL_CALL, ..) => self.tail_call(ops, function),
                 (BPF_LOOP, _, Some(Thing::Function(callback))) => self.bpf_loop(ops, function, callback),
-                (LOOKUP, Some(Thing::Map(map)), _) if self.array(map).is_some() => {
-                    array_lookup(ops, self.array(map).ok_or("an array that is not there")?);
-                }
-                (id, _, size) => self.helper(ops, helpers::find(id).ok_or("a helper that does not exist")?, size),
+                (LOOKUP, Some(Thing::Map(map)), _) => self.lookup(ops, map)?,
+                (id, _, size) => self.helper(ops, find(id)?, size),
             },
             op => self.plain(ops, pc, op)?,
         }
@@ -368,7 +377,7 @@ impl<'a> Emitter<'a> {
             Op::Map { dst, map } => constant(ops, x86(dst), self.map(map)?),
             Op::Function { dst, off } => {
                 let callee = callee(self.verified.text(), pc, off).ok_or("a function that is not there")?;
-                let label = self.functions[callee];
+                let label = Label::numbered(callee);
                 dynasm!(ops; .arch x64; lea Rq(x86(dst)), [=>label]);
             }
             Op::Load { size, signed, dst, base, off } => load(ops, size, signed, x86(dst), place(base, off)),
@@ -383,8 +392,8 @@ impl<'a> Emitter<'a> {
 
     /// What the host calls, where a count of tail calls has to be begun.
     fn entry(&self, ops: &mut Assembler) {
-        if self.counts[0] {
-            let first = self.functions[0];
+        if self.counts(0) {
+            let first = Label::numbered(0);
             dynasm!(ops; .arch x64
                 ; push rbp
                 ; mov rbp, rsp
@@ -400,22 +409,27 @@ impl<'a> Emitter<'a> {
 
     /// A call of a function of the program.
     pub fn call(&self, ops: &mut Assembler, function: usize) {
-        let label = self.functions[function];
+        let label = Label::numbered(function);
         dynasm!(ops; .arch x64; call =>label);
+    }
+
+    /// Whether a tail call can be reached from a function.
+    fn counts(&self, function: usize) -> bool {
+        self.counts.get(function).copied().unwrap_or_default()
     }
 
     /// Hands the count of tail calls on.
     fn count(&self, ops: &mut Assembler, function: &Function<'_>, callee: usize) {
-        if self.counts[callee] {
+        if self.counts(callee) {
             load(ops, Size::D, false, 9, function.word(0));
         }
     }
 
     /// r1: the context, r2: the map, r3: the index. The frame goes before the other program's comes.
     fn tail_call(&self, ops: &mut Assembler, function: &Function<'_>) {
-        let (stay, target) = (ops.new_dynamic_label(), tail_target as *const () as i64);
+        let (stay, target) = (ops.new_label(), tail_target as *const () as i64);
         load(ops, Size::D, false, R11, function.word(0));
-        dynasm!(ops; .arch x64; cmp DWORD [r11], MAX_TAIL_CALLS; jae =>stay; push rdi; push r11);
+        dynasm!(ops; .arch x64; cmp DWORD [r11], MAX_TAIL_CALLS as i32; jae =>stay; push rdi; push r11);
         dynasm!(ops; .arch x64; mov rdi, rsi; mov esi, edx; mov rax, QWORD target; call rax; pop r9; pop rdi);
         dynasm!(ops; .arch x64; test rax, rax; jz =>stay; inc DWORD [r9]);
         function.frame.leave(ops);
@@ -426,7 +440,7 @@ impl<'a> Emitter<'a> {
     /// bpf_loop(rounds, callback, callback_ctx, 0) with a callback that is known: a loop of its own.
     fn bpf_loop(&self, ops: &mut Assembler, function: &Function<'_>, callback: usize) {
         let (rounds, context) = (function.word(1), function.word(2));
-        let (again, stop, done) = (ops.new_dynamic_label(), ops.new_dynamic_label(), ops.new_dynamic_label());
+        let (again, stop, done) = (ops.new_label(), ops.new_label(), ops.new_label());
         constant(ops, x86(0), i64::from(-libc::E2BIG) as u64);
         dynasm!(ops; .arch x64; cmp rdi, MAX_LOOP as i32; ja =>done; xor r12d, r12d; test rdi, rdi; jz =>stop);
         store(ops, Size::D, rounds, Src::Reg(x86(1)));
@@ -439,12 +453,29 @@ impl<'a> Emitter<'a> {
         dynasm!(ops; .arch x64; =>stop; mov rax, r12; =>done);
     }
 
-    /// None: it is no array, or each thread has one of its own.
-    fn array(&self, map: u32) -> Option<Values> {
-        match self.bindings.map(map)?.body() {
-            Body::Array(array) => array.shared(),
-            _ => None,
+    /// map_lookup_elem in a map that is known: of an array, where the value lies is computed in place.
+    fn lookup(&self, ops: &mut Assembler, map: u32) -> Result<(), String> {
+        /// The farthest that a multiplication reaches.
+        const FAR: usize = i32::MAX as usize;
+        let helper = find(LOOKUP)?;
+        let Some(Body::Array(array)) = self.bindings.map(map).map(|map| map.body()) else {
+            self.helper(ops, helper, None);
+            return Ok(());
+        };
+        let values = array.values();
+        match (array.shards(), self.env.thread_index_function()) {
+            (None, _) => array_lookup(ops, values),
+            (Some(shards), Some(thread_index)) if shards.stride <= FAR => {
+                let (unknown, done) = (ops.new_label(), ops.new_label());
+                percpu_array_lookup(ops, values, shards, thread_index, (unknown, done));
+                dynasm!(ops; .arch x64; =>unknown);
+                constant(ops, x86(1), self.map(map)?);
+                self.helper(ops, helper, None);
+                dynasm!(ops; .arch x64; =>done);
+            }
+            _ => self.helper(ops, helper, None),
         }
+        Ok(())
     }
 
     fn map(&self, map: u32) -> Result<u64, String> {
@@ -516,15 +547,19 @@ pub enum Thing {
 #[derive(Default)]
 struct Known {
     things: [Option<Thing>; 11],
-    /// A bit set: whose `things` may be something.
+    /// A bit set: whose `things` count.
     some: u16,
     /// A bit set: whose upper halves are 0.
     short: u16,
 }
 
 impl Known {
+    fn forget(&mut self) {
+        (self.some, self.short) = (0, 0);
+    }
+
     fn of(&self, reg: Reg) -> Option<Thing> {
-        self.things[usize::from(reg)]
+        if self.some & 1 << reg != 0 { self.things[usize::from(reg)] } else { None }
     }
 
     fn is_short(&self, reg: Reg) -> bool {
@@ -533,9 +568,11 @@ impl Known {
 
     fn set(&mut self, reg: Reg, thing: Option<Thing>, is_short: bool) {
         let bit = 1 << reg;
-        if thing.is_some() || self.some & bit != 0 {
+        if thing.is_some() {
             self.things[usize::from(reg)] = thing;
             self.some |= bit;
+        } else {
+            self.some &= !bit;
         }
         self.short = if is_short { self.short | bit } else { self.short & !bit };
     }
@@ -573,11 +610,8 @@ fn place(base: Reg, off: i16) -> Place {
     Place { base: x86(base), off: off.into() }
 }
 
-/// Two instructions as one; false: they are not such a pair, and nothing was made.
-fn fuse(ops: &mut Assembler, (a, width, dst, src): (Alu, Width, Reg, Operand), second: Op) -> bool {
-    if width == Width::W32 || !matches!(a, Alu::Mov | Alu::Lsh) {
-        return false;
-    }
+/// Two instructions as one, the first of 64 bits; false: they are not such a pair, and nothing was made.
+fn fuse(ops: &mut Assembler, (a, dst, src): (Alu, Reg, Operand), second: Op) -> bool {
     let Op::Alu { op: b, width: Width::W64, dst: again, src: by } = second else { return false };
     if dst != again {
         return false;
@@ -603,7 +637,7 @@ fn longest(op: Op) -> u32 {
     match op {
         Op::Alu { op: Alu::Div | Alu::SDiv | Alu::Mod | Alu::SMod, .. } => 96,
         Op::Atomic { op: Atomic::Or | Atomic::And | Atomic::Xor, fetch: true, .. } => 80,
-        Op::Helper { id: TAIL_CALL | BPF_LOOP } => 127,
+        Op::Helper { id: TAIL_CALL | BPF_LOOP | LOOKUP } => 160,
         Op::Helper { .. } => 96,
         Op::Exit => 64,
         Op::Store { .. } | Op::Branch { .. } | Op::Atomic { .. } => 16,

@@ -13,45 +13,61 @@
 //!
 //! ```text
 //! templates  one operation -> bytes
+//! assembler  the bytes, labels and jumps that they write
 //! emit       functions as they stand: frames, jumps, calls, pairs of instructions that become one
 //! keys/      a hash program's body inlined into loops over a vector of keys
 //! memory     where code lies: never writable and executable at once
 //! symbols    names for perf and gdb, on request
+//! machine    the above, as a program has it
+//! interpret  what runs a program instead where the processor is another
 //! instructions  which machine code an instruction became
 //! listing    bytecode and machine code side by side (feature `disasm`)
 //! ```
-//!
-//! Elsewhere than on x86-64 nothing of this is compiled and programs cannot be attached; see the book, docs/src/jit.md.
 
+#[cfg(target_arch = "x86_64")]
+mod assembler;
+#[cfg(target_arch = "x86_64")]
 #[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
 mod emit;
 mod instructions;
+#[cfg(any(not(target_arch = "x86_64"), feature = "interpreted", feature = "conformance"))]
+mod interpret;
+#[cfg(target_arch = "x86_64")]
 mod keys;
-#[cfg(any(test, feature = "disasm"))]
+#[cfg(all(target_arch = "x86_64", any(test, feature = "disasm")))]
 mod listing;
+#[cfg(target_arch = "x86_64")]
+mod machine;
+#[cfg(target_arch = "x86_64")]
 mod memory;
+#[cfg(target_arch = "x86_64")]
 mod symbols;
+#[cfg(target_arch = "x86_64")]
 #[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
 mod templates;
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64", not(feature = "interpreted")))]
 mod tests;
 
-use std::{ffi::c_void, mem, sync::Arc};
+use std::{
+    ffi::c_void,
+    mem,
+    sync::{Arc, atomic::Ordering},
+};
 
 use duckbpf_abi::duckbpf_hash_batch;
 
 use crate::{
     helpers::Env,
     hook::Hook,
-    maps::store::Bindings,
+    maps::{Body, Map, store::Bindings},
     object::{Memory, ProgramText},
     verifier::{Facts, Verified},
 };
+#[cfg(all(not(target_arch = "x86_64"), any(test, feature = "disasm")))]
+pub use instructions::listing;
 pub use instructions::{Instruction, instructions};
-#[cfg(any(test, feature = "disasm"))]
+#[cfg(all(target_arch = "x86_64", any(test, feature = "disasm")))]
 pub use listing::listing;
-use memory::Code;
-use symbols::Announced;
 
 /// Why there is no machine code.
 #[derive(Debug, thiserror::Error)]
@@ -65,21 +81,53 @@ pub enum Error {
     Memory { step: &'static str, source: std::io::Error },
     #[error("the program's machine code cannot be assembled: {0}")]
     Assemble(String),
+    #[cfg(any(not(target_arch = "x86_64"), feature = "interpreted", feature = "conformance"))]
+    #[error("{0} programs exist, and no more can be interpreted at a time; detach some")]
+    Places(usize),
 }
 
 /// A checked, compiled program. Immutable; owns its code and shares its object's memory.
 #[derive(Debug)]
 pub struct Program {
     verified: Verified,
-    /// Before the code: debuggers forget it first.
-    _announced: Announced,
-    code: Code,
-    entry: usize,
-    hash_batch: Option<usize>,
-    tail_entry: usize,
+    engine: Engine,
     /// The code refers to them by address.
     bindings: Bindings,
+    #[cfg(target_arch = "x86_64")]
     env: &'static Env,
+}
+
+/// What runs a program.
+#[derive(Debug)]
+enum Engine {
+    #[cfg(target_arch = "x86_64")]
+    Machine(machine::Machine),
+    #[cfg(any(not(target_arch = "x86_64"), feature = "interpreted", feature = "conformance"))]
+    Interpreted(interpret::Interpreted),
+}
+
+/// Where whoever runs a program calls, for as long as it exists.
+trait Runs {
+    /// An [`Entry`].
+    fn entry(&self) -> usize;
+    /// What arrays of programs hold, for tail calls of the same engine.
+    fn tail_entry(&self) -> usize;
+    /// A [`HashBatch`].
+    fn hash_batch(&self) -> Option<usize>;
+    fn strings_by_whole(&self) -> bool;
+    /// Machine code; empty: there is none.
+    fn code(&self) -> &[u8];
+}
+
+impl Engine {
+    fn runs(&self) -> &dyn Runs {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Engine::Machine(machine) => machine,
+            #[cfg(any(not(target_arch = "x86_64"), feature = "interpreted", feature = "conformance"))]
+            Engine::Interpreted(interpreted) => interpreted,
+        }
+    }
 }
 
 /// A program's entry: takes its context, returns r0.
@@ -88,44 +136,84 @@ pub type Entry = unsafe extern "C" fn(*mut c_void) -> u64;
 pub type HashBatch = unsafe extern "C" fn(*const duckbpf_hash_batch);
 
 /// Compiles a verified program. The bindings are its object's.
+#[cfg(all(target_arch = "x86_64", not(feature = "interpreted")))]
 pub fn compile(verified: Verified, bindings: impl Into<Bindings>, env: &'static Env) -> Result<Program, Error> {
-    check_processor()?;
     let bindings = bindings.into();
-    let assembled = emit::assemble(&verified, &bindings, env, false).map_err(Error::Assemble)?;
-    let code = Code::new(&assembled.bytes)?;
-    let announced = symbols::announce(&verified.text().symbol, code.address(), code.bytes().len());
+    let engine = Engine::Machine(machine::Machine::new(&verified, &bindings, env)?);
+    Ok(Program { verified, engine, bindings, env })
+}
+
+/// Makes a verified program ready to be interpreted: there is no code generator for this processor.
+#[cfg(not(all(target_arch = "x86_64", not(feature = "interpreted"))))]
+pub fn compile(verified: Verified, bindings: impl Into<Bindings>, env: &'static Env) -> Result<Program, Error> {
+    static SAID: std::sync::Once = std::sync::Once::new();
+    SAID.call_once(|| {
+        let processor = std::env::consts::ARCH;
+        eprintln!("duckbpf: there is no code generator for {processor}; programs are interpreted, which takes longer");
+    });
+    interpret(verified, bindings, env)
+}
+
+/// Makes a verified program ready to be interpreted.
+#[cfg(any(not(target_arch = "x86_64"), feature = "interpreted", feature = "conformance"))]
+pub fn interpret(verified: Verified, bindings: impl Into<Bindings>, env: &'static Env) -> Result<Program, Error> {
+    let bindings = bindings.into();
+    let engine = Engine::Interpreted(interpret::Interpreted::new(&verified, &bindings, env)?);
     Ok(Program {
         verified,
-        _announced: announced,
-        code,
-        entry: assembled.entry,
-        hash_batch: assembled.hash_batch,
-        tail_entry: assembled.tail_entry,
+        engine,
         bindings,
+        #[cfg(target_arch = "x86_64")]
         env,
     })
 }
 
 /// Whether programs can run on this processor.
 pub fn check_processor() -> Result<(), Error> {
-    if is_x86_feature_detected!("bmi2") { Ok(()) } else { Err(Error::Processor("BMI2")) }
+    #[cfg(target_arch = "x86_64")]
+    require("BMI2", is_x86_feature_detected!("bmi2"))?;
+    Ok(())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn require(feature: &'static str, is_there: bool) -> Result<(), Error> {
+    if is_there { Ok(()) } else { Err(Error::Processor(feature)) }
+}
+
+/// As in Linux.
+const MAX_TAIL_CALLS: u32 = 33;
+const TAIL_CALL: u32 = 12;
+
+/// Where a tail call leads: what [`Program::tail_entry`] gave. 0: there is no program.
+extern "C" fn tail_target(map: u64, index: u64) -> u64 {
+    // SAFETY: the verifier proved that it is a map of the program's object, which holds it.
+    let map = unsafe { &*(map as *const Map) };
+    let Body::Programs(programs) = map.body() else { return 0 };
+    let slot = usize::try_from(index).ok().and_then(|index| programs.slots().get(index));
+    // Acquire: the code was written before its address.
+    slot.map_or(0, |slot| slot.load(Ordering::Acquire) as u64)
 }
 
 impl Program {
     pub fn entry(&self) -> Entry {
-        // SAFETY: emit::assemble put a function of that signature there; the code lives as long as `self`.
-        unsafe { mem::transmute::<usize, Entry>(self.code.address() + self.entry) }
+        // SAFETY: the engine says that a function of that signature is there, for as long as `self` lives.
+        unsafe { mem::transmute::<usize, Entry>(self.engine.runs().entry()) }
     }
 
-    /// Where tail calls of other programs lead: only compiled code calls this.
+    /// Where tail calls of other programs lead: only their engine uses this.
     pub fn tail_entry(&self) -> usize {
-        self.code.address() + self.tail_entry
+        self.engine.runs().tail_entry()
     }
 
     /// None: no hash program.
     pub fn hash_batch(&self) -> Option<HashBatch> {
         // SAFETY: as for entry().
-        self.hash_batch.map(|offset| unsafe { mem::transmute::<usize, HashBatch>(self.code.address() + offset) })
+        self.engine.runs().hash_batch().map(|address| unsafe { mem::transmute::<usize, HashBatch>(address) })
+    }
+
+    /// Its loops take strings as DUCKBPF_KEYS_WHOLE.
+    pub fn takes_strings_by_whole(&self) -> bool {
+        self.engine.runs().strings_by_whole()
     }
 
     pub fn text(&self) -> &ProgramText {
@@ -152,11 +240,12 @@ impl Program {
     }
 
     /// The same code, and which instruction became what.
+    #[cfg(target_arch = "x86_64")]
     fn assemble_again(&self) -> Result<emit::Assembled, Error> {
         emit::assemble(&self.verified, &self.bindings, self.env, true).map_err(Error::Assemble)
     }
 
     pub fn code(&self) -> &[u8] {
-        self.code.bytes()
+        self.engine.runs().code()
     }
 }

@@ -4,14 +4,12 @@
 //! wants and x86-64 does by itself.
 
 use dynasm::dynasm;
-use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi, VecAssembler, x64::X64Relocation};
 
+use super::assembler::{Assembler, Label};
 use crate::{
     isa::{Alu, Atomic, ByteOrder, Cond, Operand, Reg, Size, Width},
-    maps::array::Values,
+    maps::array::{Shards, Values},
 };
-
-pub type Assembler = VecAssembler<X64Relocation>;
 
 pub const RAX: u8 = 0;
 pub const RCX: u8 = 1;
@@ -166,7 +164,7 @@ fn divide(ops: &mut Assembler, op: Alu, width: Width, dst: u8, src: Src) {
         }
         Src::Reg(_) => {}
     }
-    let (zero, minus, done) = (ops.new_dynamic_label(), ops.new_dynamic_label(), ops.new_dynamic_label());
+    let (zero, minus, done) = (ops.new_label(), ops.new_label(), ops.new_label());
     mov(ops, width, R11, src);
     match width {
         Width::W64 => dynasm!(ops; .arch x64; test r11, r11; jz =>zero),
@@ -356,7 +354,7 @@ pub fn atomic(ops: &mut Assembler, op: Atomic, fetch: bool, size: Size, at: Plac
 
 /// or, and, xor that return the old value: there is no such instruction, so compare and exchange until it holds.
 fn fetch_bits(ops: &mut Assembler, op: Atomic, size: Size, at: Place, src: u8) {
-    let again = ops.new_dynamic_label();
+    let again = ops.new_label();
     // src gets the old value in the end: until then it holds the new one, unless it is rax, which cmpxchg needs.
     let new = if src == RAX { 9 } else { src };
     lea(ops, R11, at);
@@ -426,12 +424,12 @@ macro_rules! jump {
     };
 }
 
-pub fn goto(ops: &mut Assembler, short: bool, to: DynamicLabel) {
+pub fn goto(ops: &mut Assembler, short: bool, to: Label) {
     jump!(ops, jmp, short, to);
 }
 
 /// Jumps if the condition holds.
-pub fn branch(ops: &mut Assembler, cond: Cond, width: Width, dst: u8, src: Src, short: bool, to: DynamicLabel) {
+pub fn branch(ops: &mut Assembler, cond: Cond, width: Width, dst: u8, src: Src, short: bool, to: Label) {
     compare(ops, cond, width, dst, src);
     match cond {
         Cond::Eq => jump!(ops, je, short, to),
@@ -449,7 +447,7 @@ pub fn branch(ops: &mut Assembler, cond: Cond, width: Width, dst: u8, src: Src, 
 
 /// rax = the address of the value whose index is at rsi; 0: there is none.
 pub fn array_lookup(ops: &mut Assembler, values: Values) {
-    let done = ops.new_dynamic_label();
+    let done = ops.new_label();
     dynasm!(ops; .arch x64; mov r11d, [rsi]; xor eax, eax; cmp r11d, values.count as i32; jae BYTE =>done);
     constant(ops, RAX, values.base as u64);
     match values.stride {
@@ -457,6 +455,40 @@ pub fn array_lookup(ops: &mut Assembler, values: Values) {
         stride => dynasm!(ops; .arch x64; imul r11, r11, stride as i32; add rax, r11),
     }
     dynasm!(ops; .arch x64; =>done);
+}
+
+/// rax = the address of the calling thread's value whose index is at rsi; 0: there is none. To `unknown`, with rsi as it was, if the
+/// thread's shard was never looked at.
+pub fn percpu_array_lookup(
+    ops: &mut Assembler,
+    values: Values,
+    shards: Shards,
+    thread_index: usize,
+    (unknown, done): (Label, Label),
+) {
+    // The index is read once: others may write where it lies.
+    dynasm!(ops; .arch x64
+        ; mov r11d, [rsi]
+        ; xor eax, eax
+        ; cmp r11d, values.count as i32
+        ; jae =>done
+        ; push rsi
+        ; push r11
+        ; mov rax, QWORD thread_index as i64
+        ; call rax
+        ; mov eax, eax
+        ; mov r11, QWORD shards.in_use as i64
+        ; cmp eax, [r11]
+        ; pop r11
+        ; pop rsi
+        ; jae BYTE =>unknown
+        ; imul r11, r11, values.stride as i32
+        ; imul rax, rax, shards.stride as i32
+        ; add rax, r11
+        ; mov r11, QWORD values.base as i64
+        ; add rax, r11
+        ; jmp =>done
+    );
 }
 
 /// rax = the halves of rdi * rsi, folded by xor. rdx goes.
@@ -499,9 +531,9 @@ mod tests {
     use super::*;
 
     fn code(emit: impl FnOnce(&mut Assembler)) -> Vec<u8> {
-        let mut ops = Assembler::new(0);
+        let mut ops = Assembler::new(0, 0);
         emit(&mut ops);
-        ops.finalize().unwrap()
+        ops.finish().unwrap()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Machine code against the interpreter: every opcode with edge values, random programs, hash loops.
 
-use std::{ptr, slice, sync::atomic::Ordering};
+use std::{cell::Cell, ptr, slice, sync::atomic::Ordering};
 
 use duckbpf_abi as abi;
 use proptest::{
@@ -346,6 +346,13 @@ fn programs_of_any_size_are_compiled() {
 }
 
 #[test]
+fn a_processor_that_lacks_something_is_an_error_that_names_it() {
+    jit::require("BMI2", true).unwrap();
+    let error = jit::require("BMI2", false).unwrap_err().to_string();
+    assert!(error.contains("lacks BMI2") && error.contains("x86-64-v3"), "{error}");
+}
+
+#[test]
 fn helpers_are_called_on_an_aligned_stack() {
     // Three saved registers and 24 bytes of stack: sizes that are no multiples of 16.
     let insns = vec![
@@ -418,12 +425,11 @@ fn helpers_that_are_inlined_compute_what_the_helpers_do() {
     }
 }
 
-#[test]
-fn lookups_in_arrays_are_a_few_instructions() {
-    for (value_size, entries) in [(8u32, 5u32), (1, 1), (12, 3), (16, 1000), (32_000, 2)] {
-        let text = format!(
-            "hook load
-            map values array 4 {value_size} {entries}
+/// A lookup of the index that the context begins with, and the last byte of what it finds.
+fn lookup_in(kind: &str, value_size: u32, entries: u32) -> String {
+    format!(
+        "hook load
+            map values {kind} 4 {value_size} {entries}
             r1 = *(u64 *)(r1 + 0)
             *(u32 *)(r10 - 4) = r1
             r1 = map[values] ll
@@ -435,8 +441,14 @@ fn lookups_in_arrays_are_a_few_instructions() {
             exit
             none: r0 = 1000
             exit",
-            value_size - 1
-        );
+        value_size - 1
+    )
+}
+
+#[test]
+fn lookups_in_arrays_are_a_few_instructions() {
+    for (value_size, entries) in [(8u32, 5u32), (1, 1), (12, 3), (16, 1000), (32_000, 2)] {
+        let text = lookup_in("array", value_size, entries);
         let object = assemble(&text).unwrap_or_else(|error| panic!("{error}")).object;
         let store = Store::new(Box::new(|| {}));
         let bindings = store.bind(&object, Memory::new(&object.regions).unwrap(), &[]).unwrap();
@@ -453,6 +465,48 @@ fn lookups_in_arrays_are_a_few_instructions() {
             let found = call(&program, &mut context([index, 0, 0, 0, 0, 0, 0]));
             assert_eq!(found, expected, "{index:#x} of {entries} values of {value_size} bytes");
         }
+    }
+}
+
+#[test]
+fn lookups_in_percpu_arrays_find_the_threads_own_values() {
+    thread_local! {
+        static THREAD: Cell<u32> = const { Cell::new(0) };
+    }
+    unsafe extern "C" fn thread_index() -> u32 {
+        THREAD.get()
+    }
+    let host = abi::duckbpf_host { thread_index: Some(thread_index), ..*testing::host() };
+    let env = Env::leak(Box::leak(Box::new(host)));
+    for (value_size, entries) in [(8u32, 5u32), (1, 1), (12, 3), (16, 1000)] {
+        let object = assemble(&lookup_in("percpu_array", value_size, entries)).unwrap().object;
+        let store = Store::new(Box::new(|| {}));
+        let bindings = store.bind(&object, Memory::new(&object.regions).unwrap(), &[]).unwrap();
+        let map = bindings.map(0).unwrap().clone();
+        let program = jit::compile(verify(&object).unwrap(), bindings, env).unwrap();
+        let look = |index: u64| call(&program, &mut context([index, 0, 0, 0, 0, 0, 0]));
+        let indexes = [0, 1, 2, 3, 4, 5, 999, 1000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x1_0000_0000u64];
+        for thread in [3, 0, 1, 5] {
+            THREAD.set(thread);
+            for index in indexes {
+                let expected = if index as u32 >= entries { 1000 } else { 0 };
+                assert_eq!(look(index), expected, "thread {thread}, {index:#x}: nobody wrote yet");
+            }
+            for index in 0..entries {
+                let value = vec![(index + thread) as u8; value_size as usize];
+                // SAFETY: an index has four bytes, and the value the map's size.
+                unsafe { map.update(index.to_le_bytes().as_ptr(), value.as_ptr(), || thread, 0) }.unwrap();
+            }
+        }
+        for thread in [0, 1, 3, 5] {
+            THREAD.set(thread);
+            for index in indexes {
+                let expected = if index as u32 >= entries { 1000 } else { u64::from((index as u32 + thread) as u8) };
+                assert_eq!(look(index), expected, "thread {thread}, {index:#x} of {entries} values");
+            }
+        }
+        THREAD.set(crate::maps::shards());
+        assert_eq!(look(0), 1000, "more threads than shards");
     }
 }
 
@@ -890,7 +944,7 @@ fn hash_program_agrees(genes: &[Gene], loads: &[(u8, u8)], keys: &[u64], calls: 
     let (program, verified) = compile(&object(Hook::Hash, insns.clone(), &ends, vec![]))
         .unwrap_or_else(|rejection| panic!("{rejection}\n{insns:x?}"));
     let batch = program.hash_batch().unwrap();
-    for layout in 0..abi::DUCKBPF_KEYS_COUNT {
+    for layout in 0..=abi::DUCKBPF_KEYS_CTX {
         for ty in 0..abi::DUCKBPF_TYPE_COUNT {
             let (contexts, raw) = lay_out(keys, layout, ty);
             let mut out = vec![0u64; contexts.len() + 1];
@@ -964,6 +1018,48 @@ fn jumps_backwards_without_a_loop_are_inlined() {
 }
 
 #[test]
+fn strings_whose_whole_alone_counts_come_as_that() {
+    // By type, for all types alike, with a branch; then programs that read more of a string.
+    let by_type = "r2 = *(u32 *)(r1 + 28)
+        if r2 != 13 goto other
+        r0 = *(u64 *)(r1 + 16)
+        r0 ^= 5
+        exit
+        other: r0 = *(u64 *)(r1 + 0)
+        exit";
+    let always = "r0 = *(u64 *)(r1 + 16)\nr2 = *(u32 *)(r1 + 20)\nr0 += r2\nexit";
+    let branch = "r0 = *(u64 *)(r1 + 16)\nr2 = *(u8 *)(r1 + 17)\nif r2 > 100 goto big\nexit\nbig: r0 = -r0\nexit";
+    let also_len = "r0 = *(u64 *)(r1 + 16)\nr2 = *(u32 *)(r1 + 24)\nr0 += r2\nexit";
+    let also_lo = "r0 = *(u64 *)(r1 + 16)\nr2 = *(u8 *)(r1 + 7)\nr0 += r2\nexit";
+    for (text, takes) in [(by_type, true), (always, true), (branch, true), (also_len, false), (also_lo, false)] {
+        let object = assemble(&format!("hook hash\n{text}")).unwrap_or_else(|error| panic!("{error}")).object;
+        let (program, _) = compile(&object).unwrap_or_else(|rejection| panic!("{rejection}"));
+        assert_eq!(program.takes_strings_by_whole(), takes, "{text}");
+        if !takes {
+            continue;
+        }
+        let keys: Vec<u64> = (0..37).map(|key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        let (contexts, _) = lay_out(&keys, abi::DUCKBPF_KEYS_CTX, abi::DUCKBPF_TYPE_VARCHAR);
+        let wholes: Vec<u64> = contexts.iter().map(|context| context.whole).collect();
+        let mut out = vec![0; wholes.len()];
+        let batch = abi::duckbpf_hash_batch {
+            keys: wholes.as_ptr().cast(),
+            out: out.as_mut_ptr(),
+            count: wholes.len() as u64,
+            layout: abi::DUCKBPF_KEYS_WHOLE,
+            type_: abi::DUCKBPF_TYPE_VARCHAR,
+            len: 0,
+            reserved: 0,
+        };
+        // SAFETY: as many keys and places as the batch says.
+        unsafe { program.hash_batch().unwrap()(&batch) };
+        for (context, hash) in contexts.iter().zip(&out) {
+            assert_eq!(call(&program, &mut context.clone()), *hash, "{text}\n{}", disassemble(program.code()));
+        }
+    }
+}
+
+#[test]
 fn helpers_in_hash_loops() {
     let stored = [store(10, -16, 2), store(10, -8, 3), mov(1, 10), insn(0x07, 1, 0, 0, -16), mov_imm(2, 13)];
     let bodies: [Vec<Insn>; 4] = [
@@ -978,7 +1074,7 @@ fn helpers_in_hash_loops() {
         let insns = [&[load(2, 1, 0), load(3, 1, 8)][..], &body].concat();
         let program =
             compile(&object(Hook::Hash, insns, &[], vec![])).unwrap_or_else(|rejection| panic!("{rejection}")).0;
-        for layout in 0..abi::DUCKBPF_KEYS_COUNT {
+        for layout in 0..=abi::DUCKBPF_KEYS_CTX {
             let (contexts, raw) = lay_out(&keys, layout, 0);
             let mut out = vec![0u64; contexts.len()];
             let request = abi::duckbpf_hash_batch {

@@ -25,13 +25,22 @@ pub struct Array {
     shards_in_use: AtomicU32,
 }
 
-/// Where values lie that all threads share: they never move.
+/// Where values lie: they never move. Of a per-CPU array, those of the first shard.
 #[derive(Clone, Copy, Debug)]
 pub struct Values {
     pub base: usize,
     pub count: u32,
     /// Bytes from one to the next.
     pub stride: usize,
+}
+
+/// The shards of a per-CPU array.
+#[derive(Clone, Copy, Debug)]
+pub struct Shards {
+    /// Bytes from one to the next.
+    pub stride: usize,
+    /// The address of an AtomicU32: shards from its number on are for [`Array::lookup`].
+    pub in_use: usize,
 }
 
 impl Array {
@@ -59,10 +68,14 @@ impl Array {
         self.slab.size()
     }
 
-    /// None: each thread has values of its own.
-    pub fn shared(&self) -> Option<Values> {
-        let values = Values { base: self.slab.base() as usize, count: self.max_entries, stride: self.stride };
-        (self.shard_stride == 0).then_some(values)
+    pub fn values(&self) -> Values {
+        Values { base: self.slab.base() as usize, count: self.max_entries, stride: self.stride }
+    }
+
+    /// None: all threads share the values.
+    pub fn shards(&self) -> Option<Shards> {
+        let in_use = &raw const self.shards_in_use as usize;
+        (self.shard_stride != 0).then_some(Shards { stride: self.shard_stride, in_use })
     }
 
     /// The address of a value. None: there is no such index or shard.

@@ -24,7 +24,7 @@ pub use elf::{parse, parse_foreign};
 pub use error::{Fault, ObjectError};
 pub use lines::SourceLine;
 pub use maps::{FLAG_READ_ONLY_PROGRAM, FLAG_WRITE_ONLY_PROGRAM, Initial, MAX_MAPS, MapDef, MapKind};
-#[cfg(any(test, feature = "testing", feature = "conformance"))]
+#[cfg(any(test, feature = "testing"))]
 pub use memory::RegionMap;
 pub use memory::{Memory, MemoryError};
 pub use parameters::{Parameter, ParameterError};

@@ -94,7 +94,7 @@ pub enum Step {
 pub const END: usize = usize::MAX;
 
 /// Ends with the hash in r0, and by falling through.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
     pub steps: Vec<Step>,
 }
@@ -226,6 +226,14 @@ impl Body {
     /// Without branches.
     pub fn is_straight(&self) -> bool {
         !self.steps.iter().any(|step| matches!(step, Step::Branch { .. } | Step::Goto { .. }))
+    }
+
+    /// Of keys, no other field.
+    pub fn reads_only_whole(&self) -> bool {
+        self.steps.iter().all(|step| match step {
+            Step::Field { offset, .. } => (WHOLE..LEN).contains(offset),
+            _ => true,
+        })
     }
 
     /// Jumps to where the code goes anyway, and marks to which no jump leads.
@@ -552,7 +560,7 @@ impl Walk<'_, '_> {
         let is_zero = match self.layout {
             Layout::Integers(..) => (HI..LEN).contains(&offset),
             Layout::Pairs => (WHOLE..LEN).contains(&offset),
-            Layout::Contexts => false,
+            Layout::Contexts | Layout::Wholes => false,
         };
         if is_zero {
             return Some(Value::Known(0));

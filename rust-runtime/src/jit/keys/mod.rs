@@ -27,11 +27,11 @@ use std::mem::offset_of;
 
 use duckbpf_abi as abi;
 use dynasm::dynasm;
-use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi};
 
 use super::{
+    assembler::{Assembler, Label},
     emit::{Emitter, Frame},
-    templates::{Assembler, Place, R11, RDI, Src, lea, load, store},
+    templates::{Place, R11, RDI, Src, lea, load, store},
 };
 use crate::isa::Size;
 use body::{Body, Order};
@@ -69,6 +69,8 @@ enum Layout {
     Pairs,
     /// Contexts.
     Contexts,
+    /// What strings' contexts have in `whole`, for bodies that read nothing else.
+    Wholes,
 }
 
 impl Layout {
@@ -83,6 +85,7 @@ impl Layout {
         Layout::Integers(Size::W, false),
         Layout::Pairs,
         Layout::Contexts,
+        Layout::Wholes,
     ];
 
     fn stride(self) -> i32 {
@@ -90,6 +93,7 @@ impl Layout {
             Layout::Integers(size, _) => size.bytes() as i32,
             Layout::Pairs => 16,
             Layout::Contexts => CONTEXT,
+            Layout::Wholes => 8,
         }
     }
 }
@@ -110,7 +114,7 @@ pub fn layout_of_type(ty: u32) -> u32 {
 }
 
 /// Batches that one loop serves.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Case {
     layout: u32,
     /// None: every type.
@@ -122,35 +126,45 @@ struct Loop {
     layout: Layout,
     /// None: the program's function is called.
     body: Option<Body>,
-    label: DynamicLabel,
+    label: Label,
 }
 
-/// The loops' function: `extern "C" fn(*const duckbpf_hash_batch)`.
-pub fn emit(emitter: &Emitter<'_>, ops: &mut Assembler) -> Result<(), String> {
+/// The loops' function: `extern "C" fn(*const duckbpf_hash_batch)`. Ok: whether of strings the program reads `whole` alone.
+pub fn emit(emitter: &Emitter<'_>, ops: &mut Assembler) -> Result<bool, String> {
     let order = emitter.verified.text().functions.first().and_then(|first| {
         let code = emitter.verified.graph().ops.get(..first.end)?;
         Order::new(code)
     });
     let body = |layout, ty| Body::new(emitter, order.as_ref()?, layout, ty);
     // Inlined at all, a body is so for every type.
-    let cases = cases(emitter, body(Layout::Contexts, None).is_some());
+    let mut cases = cases(emitter, body(Layout::Contexts, None).is_some());
     let mut loops: Vec<Loop> = Vec::new();
     let mut labels = Vec::new();
     for case in &cases {
         let layout = Layout::ALL[case.layout as usize];
         let body = body(layout, case.ty);
         let known = loops.iter().find(|known| known.layout == layout && known.body == body);
-        let label = known.map_or_else(|| ops.new_dynamic_label(), |known| known.label);
+        let label = known.map_or_else(|| ops.new_label(), |known| known.label);
         if known.is_none() {
             loops.push(Loop { layout, body, label });
         }
         labels.push(label);
     }
-    let done = ops.new_dynamic_label();
+    let strings = strings_by_whole(&cases, &labels, &loops);
+    let by_whole = strings.is_some();
+    if let Some(body) = strings {
+        let label = ops.new_label();
+        cases.push(Case { layout: abi::DUCKBPF_KEYS_WHOLE, ty: None });
+        labels.push(label);
+        loops.push(Loop { layout: Layout::Wholes, body: Some(body), label });
+    }
+    let done = ops.new_label();
     let stack = emitter.verified.facts().stack[0].next_multiple_of(8);
-    let frame = Frame::new(stack + 8 + CONTEXT as u32, SAVED.to_vec());
+    let frame = Frame::new(stack + 8 + CONTEXT as u32, SAVED);
+    ops.reserve();
     frame.enter(ops);
     dispatch(ops, &cases, &labels, done);
+    ops.reserve();
     dynasm!(ops; .arch x64; =>done);
     frame.leave(ops);
     dynasm!(ops; .arch x64; ret);
@@ -164,9 +178,18 @@ pub fn emit(emitter: &Emitter<'_>, ops: &mut Assembler) -> Result<(), String> {
             }
             None => emit_calls(emitter, ops, one.layout),
         }
+        ops.reserve();
         dynasm!(ops; .arch x64; jmp =>done);
     }
-    Ok(())
+    Ok(by_whole)
+}
+
+/// The body for strings, if it reads nothing of them but `whole`.
+fn strings_by_whole(cases: &[Case], labels: &[Label], loops: &[Loop]) -> Option<Body> {
+    let of = |ty| cases.iter().position(|&case| case == Case { layout: abi::DUCKBPF_KEYS_CTX, ty });
+    let label = labels[of(Some(abi::DUCKBPF_TYPE_VARCHAR)).or_else(|| of(None))?];
+    let body = loops.iter().find(|one| one.label == label)?.body.as_ref()?;
+    body.reads_only_whole().then(|| body.clone())
 }
 
 fn cases(emitter: &Emitter<'_>, is_inlined: bool) -> Vec<Case> {
@@ -174,14 +197,15 @@ fn cases(emitter: &Emitter<'_>, is_inlined: bool) -> Vec<Case> {
     let wanted = emitter.verified.object().hash_types.unwrap_or(u64::MAX);
     let types = if asks_type { 0..abi::DUCKBPF_TYPE_COUNT } else { 0..0 };
     let by_type = types.filter(|ty| wanted >> ty & 1 != 0).map(|ty| Case { layout: layout_of_type(ty), ty: Some(ty) });
-    let any_type = (0..abi::DUCKBPF_KEYS_COUNT).filter(|&layout| !asks_type || layout == abi::DUCKBPF_KEYS_CTX);
+    let any_type = (0..=abi::DUCKBPF_KEYS_CTX).filter(|&layout| !asks_type || layout == abi::DUCKBPF_KEYS_CTX);
     by_type.chain(any_type.map(|layout| Case { layout, ty: None })).collect()
 }
 
 /// Finds the loop for a batch, with its registers set.
-fn dispatch(ops: &mut Assembler, cases: &[Case], labels: &[DynamicLabel], done: DynamicLabel) {
+fn dispatch(ops: &mut Assembler, cases: &[Case], labels: &[Label], done: Label) {
     let (keys, out) = (batch_field!(keys), batch_field!(out));
     let (count, layout, ty) = (batch_field!(count), batch_field!(layout), batch_field!(type_));
+    ops.reserve();
     store(ops, Size::D, BATCH, Src::Reg(RDI));
     dynasm!(ops; .arch x64
         ; mov r12, [rdi + keys]
@@ -196,24 +220,28 @@ fn dispatch(ops: &mut Assembler, cases: &[Case], labels: &[DynamicLabel], done: 
         ; or ecx, [rdi + ty]
     );
     for (case, &label) in cases.iter().zip(labels) {
+        ops.reserve();
         let layout = (case.layout << 8) as i32;
         match case.ty {
             Some(ty) => dynasm!(ops; .arch x64; cmp ecx, layout | ty as i32; je =>label),
             None => dynasm!(ops; .arch x64; cmp eax, layout; je =>label),
         }
     }
+    ops.reserve();
     // No host does this. If one did, 0 for every key would be slow, but right.
     dynasm!(ops; .arch x64; mov rdi, r9; mov rcx, r10; sub rcx, r9; shr rcx, 3; xor eax, eax; rep stosq);
 }
 
 /// A context on the stack for each key, and a call.
 fn emit_calls(emitter: &Emitter<'_>, ops: &mut Assembler, layout: Layout) {
-    let again = ops.new_dynamic_label();
+    let again = ops.new_label();
     dynasm!(ops; .arch x64; mov r13, r9; mov r14, r10; =>again);
     for (field, size) in [(LO, Size::D), (HI, Size::D), (WHOLE, Size::D), (LEN, Size::W), (TYPE, Size::W)] {
+        ops.reserve();
         scalar::read_field(ops, layout, R11, field, size, scalar::Extension { signed: false, key: 0 });
         store(ops, size, Place { off: MADE.off + field as i32, ..MADE }, Src::Reg(R11));
     }
+    ops.reserve();
     lea(ops, RDI, MADE);
     emitter.call(ops, 0);
     dynasm!(ops; .arch x64

@@ -3,7 +3,6 @@
 //! Constants that no instruction can hold, and what the batch says of all keys, wait in registers that the body does not use.
 
 use dynasm::dynasm;
-use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi};
 
 use super::{
     HI, KEY, LEN, Layout, OUT, WHOLE,
@@ -12,9 +11,12 @@ use super::{
 };
 use crate::{
     isa::{Alu, Size, Width},
-    jit::templates::{
-        Assembler, Place, R11, RAX, RCX, RDI, RDX, RSI, Src, alu, branch, byte_order, constant, goto, load, mov_sx,
-        negate, store, x86,
+    jit::{
+        assembler::{Assembler, Label},
+        templates::{
+            Place, R11, RAX, RCX, RDI, RDX, RSI, Src, alu, branch, byte_order, constant, goto, load, mov_sx, negate,
+            store, x86,
+        },
     },
 };
 
@@ -58,6 +60,7 @@ impl Hoisted {
 
     fn emit(&self, ops: &mut Assembler) {
         for &(item, reg) in &self.0 {
+            ops.reserve();
             match item {
                 Item::Const(value) => constant(ops, reg, value),
                 Item::Batch { offset, size, signed } => read_batch(ops, reg, offset, size, signed),
@@ -110,18 +113,21 @@ pub fn emit(ops: &mut Assembler, layout: Layout, body: &Body, is_rest: bool) -> 
         33..=64 => 2,
         _ => 1,
     };
-    let done = ops.new_dynamic_label();
+    let done = ops.new_label();
+    ops.reserve();
     if is_rest {
         dynasm!(ops; .arch x64; cmp r9, r10; jae =>done);
     }
     hoisted.emit(ops);
     if unrolled > 1 {
-        let (again, rest) = (ops.new_dynamic_label(), ops.new_dynamic_label());
+        let (again, rest) = (ops.new_label(), ops.new_label());
         let (keys, out) = (unrolled * layout.stride(), 8 * unrolled);
+        ops.reserve();
         dynasm!(ops; .arch x64; lea r11, [r9 + out]; cmp r11, r10; ja =>rest; .align 16; =>again);
         for key in 0..unrolled {
             one(ops, layout, body, &hoisted, key)?;
         }
+        ops.reserve();
         dynasm!(ops; .arch x64
             ; add r12, keys
             ; add r9, out
@@ -133,25 +139,27 @@ pub fn emit(ops: &mut Assembler, layout: Layout, body: &Body, is_rest: bool) -> 
             ; jae =>done
         );
     }
-    let again = ops.new_dynamic_label();
+    let again = ops.new_label();
     dynasm!(ops; .arch x64; =>again);
     one(ops, layout, body, &hoisted, 0)?;
+    ops.reserve();
     dynasm!(ops; .arch x64; add r12, layout.stride(); add r9, 8; cmp r9, r10; jb =>again; =>done);
     Ok(())
 }
 
 /// The body for one key of a turn, and its hash stored.
 fn one(ops: &mut Assembler, layout: Layout, body: &Body, hoisted: &Hoisted, key: i32) -> Result<(), String> {
-    let end = ops.new_dynamic_label();
-    let mut marks: Vec<(usize, DynamicLabel)> = vec![(END, end)];
+    let end = ops.new_label();
+    let mut marks: Vec<(usize, Label)> = vec![(END, end)];
     for &step in &body.steps {
         if let Step::Mark(mark) = step {
-            marks.push((mark, ops.new_dynamic_label()));
+            marks.push((mark, ops.new_label()));
         }
     }
     let label =
         |to| marks.iter().find(|(mark, _)| *mark == to).map(|&(_, label)| label).ok_or("a jump that leads nowhere");
     for &step in &body.steps {
+        ops.reserve();
         match step {
             Step::Mark(mark) => {
                 let here = label(mark)?;
@@ -165,6 +173,7 @@ fn one(ops: &mut Assembler, layout: Layout, body: &Body, hoisted: &Hoisted, key:
             step => plain(ops, layout, step, hoisted, key),
         }
     }
+    ops.reserve();
     dynasm!(ops; .arch x64; =>end);
     store(ops, Size::D, Place { base: OUT, off: 8 * key }, Src::Reg(RAX));
     Ok(())
@@ -221,6 +230,9 @@ pub fn read_field(ops: &mut Assembler, layout: Layout, dst: u8, offset: u32, siz
     match (layout, offset) {
         (Layout::Contexts, _) | (Layout::Pairs, ..WHOLE) | (Layout::Integers(Size::D, _), ..HI) => {
             load(ops, size, signed, dst, field);
+        }
+        (Layout::Wholes, WHOLE..LEN) => {
+            load(ops, size, signed, dst, Place { off: field.off - WHOLE as i32, ..field });
         }
         (Layout::Integers(of, extend), ..HI) => {
             load(ops, of, extend, dst, at);

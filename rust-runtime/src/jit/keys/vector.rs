@@ -4,7 +4,6 @@
 //! constants, and multiplication out of 32-bit halves. The keys that do not fill a turn are the scalar loop's.
 
 use dynasm::dynasm;
-use dynasmrt::{DynasmApi, DynasmLabelApi};
 
 use super::{
     HI, LEN, Layout,
@@ -13,7 +12,10 @@ use super::{
 };
 use crate::{
     isa::{Alu, Reg, Size, Width},
-    jit::templates::{Assembler, R11, constant},
+    jit::{
+        assembler::Assembler,
+        templates::{R11, constant},
+    },
 };
 
 /// Scratch of the operations.
@@ -132,6 +134,7 @@ impl Plan {
     fn emit_items(&self, ops: &mut Assembler) {
         for &item in &self.items {
             let to = self.waiting(item);
+            ops.reserve();
             match item {
                 Item::Const(0) => {
                     dynasm!(ops; .arch x64; vpxor Rx(to), Rx(to), Rx(to));
@@ -151,14 +154,16 @@ pub fn emit(ops: &mut Assembler, layout: Layout, body: &Body) -> bool {
         return false;
     }
     let Some(plan) = Plan::new(body) else { return false };
-    let (again, rest) = (ops.new_dynamic_label(), ops.new_dynamic_label());
+    let (again, rest) = (ops.new_label(), ops.new_label());
     let (keys, out) = (KEYS_A_TURN * layout.stride(), 8 * KEYS_A_TURN);
+    ops.reserve();
     dynasm!(ops; .arch x64; lea r11, [r9 + out]; cmp r11, r10; ja =>rest);
     plan.emit_items(ops);
     dynasm!(ops; .arch x64; .align 16; =>again);
     for first in (0..KEYS_A_TURN).step_by(4) {
         four(ops, layout, body, &plan, first);
     }
+    ops.reserve();
     dynasm!(ops; .arch x64
         ; add r12, keys
         ; add r9, out
@@ -176,6 +181,7 @@ fn four(ops: &mut Assembler, layout: Layout, body: &Body, plan: &Plan, first: i3
     let mut steps = body.steps.as_slice();
     while let [step, rest @ ..] = steps {
         steps = rest;
+        ops.reserve();
         // A shift takes its operand from anywhere.
         if let (
             &Step::Alu { op: Alu::Mov, width: Width::W64, dst, src: Source::Reg(src) },
@@ -191,6 +197,7 @@ fn four(ops: &mut Assembler, layout: Layout, body: &Body, plan: &Plan, first: i3
         emit_step(ops, layout, plan, *step, first);
     }
     let result = plan.of(0);
+    ops.reserve();
     match layout {
         // Pairs come apart as keys 0, 2, 1, 3.
         Layout::Pairs => {
@@ -242,7 +249,9 @@ fn field(ops: &mut Assembler, layout: Layout, plan: &Plan, to: u8, (offset, size
         }
         Layout::Integers(Size::W, true) => dynasm!(ops; .arch x64; vpmovsxdq Ry(to), OWORD [r12 + at]),
         Layout::Integers(Size::W, false) => dynasm!(ops; .arch x64; vpmovzxdq Ry(to), OWORD [r12 + at]),
-        Layout::Integers(Size::D, _) | Layout::Contexts => dynasm!(ops; .arch x64; vmovdqu Ry(to), [r12 + at]),
+        Layout::Integers(Size::D, _) | Layout::Wholes | Layout::Contexts => {
+            dynasm!(ops; .arch x64; vmovdqu Ry(to), [r12 + at])
+        }
         Layout::Pairs => {
             dynasm!(ops; .arch x64; vmovdqu Ry(T), [r12 + at]; vmovdqu Ry(U), [r12 + at + 32]);
             match offset < HI {

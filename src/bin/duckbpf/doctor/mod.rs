@@ -134,11 +134,15 @@ fn build_id(path: &Path) -> Result<String> {
     Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+#[cfg(not(target_arch = "x86_64"))]
+fn processor() -> Finding {
+    let advice = "programs are interpreted, which takes longer: machine code is made for x86-64 alone";
+    Finding::new("processor", State::Warning, std::env::consts::ARCH, advice)
+}
+
+#[cfg(target_arch = "x86_64")]
 fn processor() -> Finding {
     const WHAT: &str = "processor";
-    if !cfg!(target_arch = "x86_64") {
-        return Finding::new(WHAT, State::Failure, std::env::consts::ARCH, "programs are compiled for x86-64 alone");
-    }
     match duckbpf_runtime::check_processor() {
         Ok(()) => {
             let wide = if is_x86_feature_detected!("avx2") {
