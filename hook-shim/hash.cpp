@@ -92,6 +92,10 @@ duckbpf_hash_ctx StringKey(const string_t &value, bool reads_whole) {
 	return key;
 }
 
+uint64_t WholeKey(const string_t &value, bool) {
+	return duckdb::Hash<string_t>(value);
+}
+
 //! The keys of the rows at `index`, or of the first rows where it is null
 template <class STORED, class KEY, KEY OF(const STORED &, bool)>
 void Gather(const_data_ptr_t from, const sel_t *index, idx_t count, bool reads_whole, void *to) {
@@ -149,6 +153,7 @@ constexpr KeyType DOUBLE_KEYS = Made<double, double, FloatKey<double>>(DUCKBPF_T
 constexpr KeyType INTERVAL_KEYS = Made<interval_t, Wide, IntervalKey>(DUCKBPF_TYPE_INTERVAL, DUCKBPF_KEYS_128);
 constexpr KeyType STRING_KEYS =
     Made<string_t, duckbpf_hash_ctx, StringKey>(DUCKBPF_TYPE_VARCHAR, DUCKBPF_KEYS_CTX);
+constexpr KeyType WHOLE_KEYS = Made<string_t, uint64_t, WholeKey>(DUCKBPF_TYPE_VARCHAR, DUCKBPF_KEYS_WHOLE);
 
 //! Null: programs do not see such keys
 const KeyType *FindKeyType(PhysicalType type) {
@@ -493,7 +498,10 @@ private:
 //! How the program takes keys of a type; null: not at all
 const KeyType *TakenKeys(const duckbpf_program *program, PhysicalType type) {
 	auto keys = program ? FindKeyType(type) : nullptr;
-	return keys && program->hash_types >> keys->type & 1 ? keys : nullptr;
+	if (!keys || !(program->hash_types >> keys->type & 1)) {
+		return nullptr;
+	}
+	return keys == &STRING_KEYS && program->flags & DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE ? &WHOLE_KEYS : keys;
 }
 
 //! Hashes or combines the input if the program takes its type
