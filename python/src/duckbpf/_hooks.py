@@ -180,9 +180,10 @@ class Hooks:
         ``program``: the name of an attached one, which works with its own maps; else one of the gallery or a path, with
         maps made for this. ``context``: the fields by name, 0 where none is given. ``hook``: which of its programs.
         """
-        named = {"context": dict(context) if context else None, "hook": hook, "repeat": repeat}
+        named = {"context": dict(context) if context else None, "hook": hook}
         given = {name: value for name, value in named.items() if value is not None}
-        arguments = "".join(f", {name} := ?" for name in given)
+        # A number is a UBIGINT as a literal, not as a parameter.
+        arguments = "".join(f", {name} := ?" for name in given) + f", repeat := {int(repeat)}"
         path = program if isinstance(program, str) else os.path.abspath(program)
         (row,) = self._rows(Ran, f"FROM hook_run(?{arguments})", [path, *given.values()])
         return row
