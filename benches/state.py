@@ -21,7 +21,7 @@ from pathlib import Path
 import duckdb
 
 RESAMPLES = 2000
-EVENTS = 5_000_000
+EVENTS = 2_000_000
 """That each of two threads emits at once; the ring has room for all."""
 
 

@@ -64,7 +64,7 @@ fn job(args: &Args, venv: &Venv, folder: &Path) -> Result<Value> {
     let queries: Vec<_> = QUERIES.iter().map(|query| json!([query.number, query.sql])).collect();
     Ok(json!({
         "extension": paths::extension(), "file": bench::data(args.sf, venv)?,
-        "threads": args.threads.unwrap_or(cores), "rounds": args.rounds, "event_rounds": 10, "queries": queries,
+        "threads": args.threads.unwrap_or(cores), "rounds": args.rounds, "event_rounds": 5, "queries": queries,
         "defaults": defaults, "counting": counting, "emit": compile("emit", folder)?,
     }))
 }
