@@ -37,10 +37,13 @@ mod keys;
 #[cfg(all(target_arch = "x86_64", any(test, feature = "disasm")))]
 mod listing;
 #[cfg(target_arch = "x86_64")]
+#[cfg_attr(feature = "interpreted", allow(dead_code, reason = "no program is compiled"))]
 mod machine;
 #[cfg(target_arch = "x86_64")]
+#[cfg_attr(feature = "interpreted", allow(dead_code, reason = "no program is compiled"))]
 mod memory;
 #[cfg(target_arch = "x86_64")]
+#[cfg_attr(feature = "interpreted", allow(dead_code, reason = "no program is compiled"))]
 mod symbols;
 #[cfg(target_arch = "x86_64")]
 #[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
@@ -101,6 +104,7 @@ pub struct Program {
 #[derive(Debug)]
 enum Engine {
     #[cfg(target_arch = "x86_64")]
+    #[cfg_attr(feature = "interpreted", allow(dead_code, reason = "no program is compiled"))]
     Machine(machine::Machine),
     #[cfg(any(not(target_arch = "x86_64"), feature = "interpreted", feature = "conformance"))]
     Interpreted(interpret::Interpreted),
