@@ -15,9 +15,9 @@ CARRIER = "engine" if "DUCKBPF_LIBRARY" in os.environ else "graft"
 
 official_client = pytest.mark.skipif(
     CARRIER == "engine",
-    reason="SKIPPED: the engine's Python client (ADBC) prepares each statement first and begins transactions of its own",
+    reason="SKIPPED: the engine's Python client here (python/engine) fetches results whole",
 )
-"""For tests that count statements, or what is fetched of their results."""
+"""For tests that leave a result half read."""
 
 CONFIG = {"allow_unsigned_extensions": "true", "extension_directory": str(_INSTALLED)}
 

@@ -11,7 +11,6 @@ import tables
 from tables import SCAN
 
 from live import Variables
-from official import official_client
 
 AGGREGATE = "SELECT k, count(*), sum(v) FROM t GROUP BY k"
 
@@ -487,7 +486,6 @@ def test_nonsense_is_refused_counted_and_harmless(table, programs):
     assert point["refusals"] == {"clamped": point["calls"]}
 
 
-@official_client
 def test_the_defaults_decide_everything_and_change_nothing(table, gallery):
     db = table(threads="4")
     stock = db(SCAN), sorted(db(AGGREGATE))

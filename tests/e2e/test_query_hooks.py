@@ -58,7 +58,6 @@ def what_it_used(db, sql: str) -> dict[str, int]:
 # --- query_end ---------------------------------------------------------------------------------------------------------------
 
 
-@official_client
 def test_query_end_tells_what_a_query_used(table, bpf):
     db = table(threads="1")
     db.set(bpf(ENDED))
@@ -70,7 +69,6 @@ def test_query_end_tells_what_a_query_used(table, bpf):
     assert (used["failed"], used["error"], used["spill_bytes"], used["waited_ns"]) == (0, 0, 0, 0)
 
 
-@official_client
 def test_query_end_tells_memory_and_spill(table, bpf):
     db = table(threads="2")
     db.set(bpf(ENDED))
@@ -84,7 +82,6 @@ def test_query_end_tells_memory_and_spill(table, bpf):
     assert used["spill_bytes"] > 1_000_000
 
 
-@official_client
 def test_query_end_tells_errors(table, bpf):
     db = table(threads="2")
     db.set(bpf(ENDED))
@@ -124,7 +121,6 @@ SEC("duckdb/query_begin") __u64 begin(struct duckbpf_query_begin_ctx *ctx)
     assert db("SELECT count(*) FROM t") == [(ROWS,)]
 
 
-@official_client
 @pytest.mark.parametrize("decision", ["DUCKBPF_REJECT", "DUCKBPF_DELAY(0)"])
 def test_statements_that_steer_always_pass(table, bpf, decision):
     db = table()
@@ -138,7 +134,6 @@ def test_statements_that_steer_always_pass(table, bpf, decision):
     assert db("SELECT 1") == [(1,)]
 
 
-@official_client
 def test_a_limit_lets_in_so_many(table, bpf):
     counting = """
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 2); __type(key, __u32); __type(value, __u64); } most SEC(".maps");
@@ -169,7 +164,6 @@ SEC("duckdb/query_begin") __u64 begin(struct duckbpf_query_begin_ctx *ctx)
     assert most_in == 2 and most_out >= 1
 
 
-@official_client
 def test_waiting_ends_with_an_interrupt(table, bpf):
     db = table()
     db.set(bpf(begin("DUCKBPF_DELAY(0) | DUCKBPF_QUERY_WAIT_MS(1000)")))

@@ -253,7 +253,6 @@ def test_detaching_lets_the_held_go(table, bpf):
     assert result == [expected]
 
 
-@official_client
 def test_statements_that_steer_are_never_asked_about(table, bpf):
     db = table(1)
     db.set(bpf(program("DUCKBPF_HOLD(0)")))

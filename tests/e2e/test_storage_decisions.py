@@ -12,7 +12,7 @@ import pytest
 import tables
 from tables import ROWS, SCAN
 
-from official import CONFIG, official_client
+from official import CONFIG
 
 SPILL = "SELECT count(*), sum(v), sum(w) FROM (SELECT k, v, w FROM t ORDER BY v, w)"
 
@@ -387,7 +387,6 @@ def logged(db, marker: str) -> list[tuple[str, str]]:
         ("DUCKBPF_LOG_RAISE(55)", "INFO"),
     ],
 )
-@official_client
 def test_log_keeps_drops_and_raises(db, bpf, decision, level):
     db("CALL enable_logging('QueryLog')")
     number = db.one("SELECT (md5_number('QueryLog') % 18446744073709551616)::UBIGINT")
