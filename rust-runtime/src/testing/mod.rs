@@ -12,6 +12,8 @@ mod kernel;
 #[cfg(feature = "planted")]
 pub mod planted;
 #[cfg(test)]
+mod prevail;
+#[cfg(test)]
 pub(crate) mod programs;
 
 /// Maps without programs.

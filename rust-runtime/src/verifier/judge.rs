@@ -40,10 +40,14 @@ pub struct Accepted {
 
 /// Reads a file and judges all its programs.
 pub fn judge(path: &Path, profile: Profile, log: bool) -> Result<Vec<Verdict>, ObjectError> {
-    let bytes = object::read(path)?;
+    judge_bytes(&object::read(path)?, profile, log)
+}
+
+/// Judges all programs of a file's bytes.
+pub fn judge_bytes(bytes: &[u8], profile: Profile, log: bool) -> Result<Vec<Verdict>, ObjectError> {
     let object = match profile {
-        Profile::Hooks => object::parse(&bytes)?,
-        Profile::Generic => object::parse_foreign(&bytes)?.0,
+        Profile::Hooks => object::parse(bytes)?,
+        Profile::Generic => object::parse_foreign(bytes)?.0,
     };
     let object = Arc::new(object);
     Ok((0..object.programs.len()).map(|index| judge_program(&object, index, profile, log)).collect())

@@ -44,9 +44,9 @@ mod value;
 mod walk;
 
 pub use graph::Graph;
-#[cfg(any(test, feature = "testing"))]
-pub use judge::judge_generic;
 pub use judge::{Accepted, Profile, Verdict, judge};
+#[cfg(any(test, feature = "testing"))]
+pub use judge::{judge_bytes, judge_generic};
 pub use rejection::{Branch, LoopCost, Place, Reason, Rejection};
 pub use rules::{Content, Field};
 

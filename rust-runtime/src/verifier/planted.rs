@@ -30,30 +30,30 @@ bugs! {
     "The lower half's bounds survive and, or, xor (CVE-2021-3490)." HalfAfterBitwise
     "The sign of a division's operands is ignored." SignedDivision
     "A quotient is never 0 because of a divisor 0." DivisionByZero
-    "A remainder is always less than the divisor's maximum." RemainderByZero
+    "A remainder is always less than the divisor's maximum (as CVE-2021-3444)." RemainderByZero
     "A remainder of signed numbers is not negative." SignedRemainder
     "Bounds of a sum ignore overflow." SumOverflow
     "Bounds of a difference ignore overflow." DifferenceOverflow
     "Bounds of a product ignore overflow." ProductOverflow
     "Bounds of a shift to the left ignore what is shifted out." ShiftOverflow
-    "An arithmetic shift is a logical one." ArithmeticShift
-    "A 32-bit comparison refines all 64 bits." CompareHalfAsWhole
+    "An arithmetic shift is a logical one (as CVE-2017-17853)." ArithmeticShift
+    "A 32-bit comparison refines all 64 bits (as CVE-2020-8835)." CompareHalfAsWhole
     "Less-or-equal is less (off by one)." LessOrEqual
     "Signed comparisons are unsigned." SignedCompare
     "That some bit of a mask is set means that all are." BitsSet
-    "A 32-bit result keeps its upper half (MOV32 without zero extension)." KeepUpperHalf
-    "Sign extension is zero extension." SignExtension
+    "A 32-bit result keeps its upper half (as CVE-2017-16996)." KeepUpperHalf
+    "Sign extension is zero extension (as CVE-2017-16995)." SignExtension
     "A byte swap keeps the bounds." ByteSwapBounds
     "Inequality removes one number too many from the end of a range." Inequality
     "Where ways meet in a widening, bounds that grew are kept." Widening
     "Ways are pruned though numbers that matter differ (CVE-2023-2163)." PruneImprecise
-    "Ways are pruned though the stack differs." PruneStack
+    "Ways are pruned though the stack differs (as CVE-2017-17864)." PruneStack
     "A null check of one lookup counts for all." NullCheckAll
     "Caller-saved registers are believed after a call." CallerSaved
     "A pointer's offset does not change when a number is added." StaleOffset
     "An access may reach one byte too far." OffByOne
     "A store over a part of a spilled register leaves it believed." PartialOverwrite
-    "A store at an unknown place leaves what lies there believed." VariableStore
+    "A store at an unknown place leaves what lies there believed (as CVE-2017-17857)." VariableStore
     "A released record may still be used." UseAfterRelease
     "What an atomic operation gives back is what was put in." AtomicResult
     "A number that is linked to another keeps its link when it changes." StaleLink
