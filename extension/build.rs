@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 fn main() {
     // Functions of equal code are one.
     println!("cargo::rustc-link-arg-cdylib=-Wl,--icf=all");
+    // Cargo forgets the profile's `strip` where the package has an opt-level of its own.
+    println!("cargo::rustc-link-arg-cdylib=-Wl,--strip-all");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let carry = |name: &str, bytes: &[u8]| {
         let packed = miniz_oxide::deflate::compress_to_vec(bytes, 10);
