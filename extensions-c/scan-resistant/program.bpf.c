@@ -28,25 +28,38 @@ struct {
 	__type(value, struct block);
 } scan_resistant_blocks SEC(".maps");
 
-/* index 0: bytes that were read; 1: bytes that stay */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__type(key, __u32);
-	__type(value, __u64);
-} scan_resistant_sums SEC(".maps");
+struct sums {
+	__u64 read;    /* bytes */
+	__u64 staying; /* bytes */
+};
 
-static __always_inline __u64 *sum(__u32 index)
+/* By file: nobody is told when a file is detached and its blocks are gone, and its number does not come back. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u64);
+	__type(value, struct sums);
+} scan_resistant_files SEC(".maps");
+
+static __always_inline struct sums *sums_of(__u64 file)
 {
-	return bpf_map_lookup_elem(&scan_resistant_sums, &index);
+	struct sums none = {0, 0};
+	__u64 key = file;
+	struct sums *found = bpf_map_lookup_elem(&scan_resistant_files, &key);
+
+	if (found)
+		return found;
+	bpf_map_update_elem(&scan_resistant_files, &key, &none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&scan_resistant_files, &key);
 }
 
 SEC("duckdb/load")
 __u64 note(struct duckbpf_load_ctx *ctx)
 {
 	struct block *block;
-	__u64 *reads, *staying, epoch;
+	struct sums *sums;
+	__u64 epoch;
 
 	if (ctx->block_id >= TEMPORARY)
 		return 0;
@@ -55,13 +68,12 @@ __u64 note(struct duckbpf_load_ctx *ctx)
 		return 0;
 	if (ctx->hit && block->last_query == ctx->origin.query_id)
 		return 0;
-	reads = sum(0);
-	staying = sum(1);
-	if (!reads || !staying)
+	sums = sums_of(ctx->file_id);
+	if (!sums)
 		return 0;
 	if (!ctx->hit)
-		__sync_fetch_and_add(reads, ctx->size);
-	epoch = *reads / (ctx->max_memory ? ctx->max_memory : 1);
+		__sync_fetch_and_add(&sums->read, ctx->size);
+	epoch = sums->read / (ctx->max_memory ? ctx->max_memory : 1);
 	if (block->last_query == ctx->origin.query_id)
 		return 0;
 	if (block->epoch != epoch)
@@ -71,9 +83,9 @@ __u64 note(struct duckbpf_load_ctx *ctx)
 	block->lately++;
 	if (block->queries < 255)
 		block->queries++;
-	if (!block->stays && block->queries > 1 && *staying + ctx->size <= ctx->max_memory / 100 * stay_percent) {
+	if (!block->stays && block->queries > 1 && sums->staying + ctx->size <= ctx->max_memory / 100 * stay_percent) {
 		block->stays = ctx->size;
-		__sync_fetch_and_add(staying, ctx->size);
+		__sync_fetch_and_add(&sums->staying, ctx->size);
 	}
 	return 0;
 }
@@ -82,14 +94,14 @@ SEC("duckdb/evict")
 __u64 spare(struct duckbpf_evict_ctx *ctx)
 {
 	struct block *block;
-	__u64 *reads, *staying, epoch;
+	struct sums *sums;
+	__u64 epoch;
 
 	block = duckbpf_block_storage_get(&scan_resistant_blocks, ctx, 0, 0);
-	reads = sum(0);
-	staying = sum(1);
-	if (!block || !reads || !staying)
+	sums = sums_of(ctx->file_id);
+	if (!block || !sums)
 		return DUCKBPF_EVICT_NOW;
-	epoch = *reads / (ctx->max_memory ? ctx->max_memory : 1);
+	epoch = sums->read / (ctx->max_memory ? ctx->max_memory : 1);
 	if (ctx->skips < DUCKBPF_EVICT_MAX_SKIPS) {
 		if (block->stays && block->epoch + cold_epochs >= epoch)
 			return DUCKBPF_EVICT_SKIP;
@@ -97,7 +109,7 @@ __u64 spare(struct duckbpf_evict_ctx *ctx)
 			return DUCKBPF_EVICT_SKIP;
 	}
 	if (block->stays) {
-		__sync_fetch_and_add(staying, -block->stays);
+		__sync_fetch_and_add(&sums->staying, -block->stays);
 		block->stays = 0;
 	}
 	return DUCKBPF_EVICT_NOW;

@@ -1,4 +1,5 @@
-"""Eight clients run queries that need more memory, together, than there is. The time until all are done, and what the slowest query took."""
+"""Eight clients run queries that need more memory, together, than there is. The time until all are done, by those that did not fail for want of
+memory; and what the slowest query took."""
 
 import time
 
@@ -47,8 +48,11 @@ def client(number):
 mix = [MIX[n % len(MIX)] for n in range(CLIENTS)]
 begin = time.monotonic()
 in_threads([client(number) for number in mix])
+total_s = time.monotonic() - begin
 answer(
-    total_s=time.monotonic() - begin,
+    total_s=total_s,
+    s_per_result=total_s / max(1, CLIENTS - failed),
+    results=CLIENTS - failed,
     alone_s=sum(alone_s[number] for number in mix),
     latency_p50_s=quantile(latencies, 0.5),
     latency_max_s=max(latencies),
