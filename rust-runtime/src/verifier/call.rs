@@ -9,7 +9,7 @@ use super::{
     need::EffectKind,
     planted::{Bug, on},
     stack::{cells_of, whole_cells_of},
-    state::{ActiveLoop, Callback, Frame, Handle, State},
+    state::{ActiveLoop, Callback, Frame, Handle, Mark, State},
     value::{Link, MapRef, Num, Pointer, Target, Value},
     walk::{Next, Walk},
 };
@@ -492,6 +492,7 @@ impl Walk<'_> {
             head: pc,
             frame: self.state.depth(),
             count: 0,
+            mark: Mark::default(),
             entry_cost: self.total,
             attempt: 0,
             patience: u32::MAX,

@@ -8,8 +8,9 @@
 
 use std::{cell::Cell as Hint, sync::Arc};
 
+pub use super::walk::Options;
 use super::{
-    Options, Verified, check,
+    Verified, check,
     need::FrameNeed,
     record::{Record, Recorder},
     rejection::Rejection,
@@ -43,10 +44,9 @@ pub fn verify(
     object: &Arc<Object>,
     index: usize,
     hook: Hook,
-    exact: bool,
+    options: Options,
 ) -> (Result<Verified, Box<Rejection>>, Beliefs) {
     let mut recorder = Recorder::recording();
-    let options = Options { exact };
     let result = check(object, index, &rules(hook), options, &mut recorder).map(|(graph, facts)| Verified {
         object: object.clone(),
         index,
@@ -62,7 +62,7 @@ pub fn verify(
         at[record.pc].push(number as u32);
     }
     let starts = program.functions.iter().map(|function| function.start).collect();
-    (result, Beliefs { records, at, exact, whole, starts })
+    (result, Beliefs { records, at, exact: options.exact, whole, starts })
 }
 
 /// Watches a run for a state that nobody believed possible.

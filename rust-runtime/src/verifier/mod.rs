@@ -183,17 +183,25 @@ fn check(
     object: &Object,
     index: usize,
     rules: &Rules,
-    options: Options,
+    mut options: Options,
     recorder: &mut Recorder,
 ) -> Result<(Graph, Facts), Box<Rejection>> {
     let program = &object.programs[index];
     let graph = Graph::build(program).map_err(|stop| explain::plain(program, rules, None, stop))?;
     refuse_unknown_maps(object, &graph).map_err(|stop| explain::plain(program, rules, Some(&graph), stop))?;
-    let mut walk = Walk::new(program, &graph, object, rules, options, recorder);
-    if let Err(stop) = walk.run() {
-        return Err(explain::rejection(&walk, stop));
-    }
-    let facts = walk.facts;
+    let mut visited = 0;
+    let facts = loop {
+        let mut walk = Walk::new(program, &graph, object, rules, options, recorder);
+        let result = walk.run();
+        visited += walk.facts.visited;
+        match result {
+            Ok(()) => break Facts { visited, ..walk.facts },
+            // Some loops are easier to guess once their numbers have spread: all over again, from the sixth round.
+            Err(stop) if stop.is_too_complex() && !options.patient => options.patient = true,
+            Err(stop) => return Err(Box::new(Rejection { visited, ..*explain::rejection(&walk, stop) })),
+        }
+        walk.recorder.clear();
+    };
     check_combined_stack(program, &graph, rules, &facts)
         .map_err(|stop| explain::plain(program, rules, Some(&graph), stop))?;
     Ok((graph, facts))

@@ -123,6 +123,13 @@ impl Need {
         }
     }
 
+    /// Whether what is compared is all that turned out to be needed.
+    pub fn is_exact_for(&self, needed: &Need) -> bool {
+        self.frames.iter().zip(&needed.frames).all(|(own, needed)| {
+            needed.exact & own.regs & !own.exact == 0 && needed.exact_cells & !own.exact_cells == 0
+        })
+    }
+
     fn frame(&mut self, index: usize) -> &mut FrameNeed {
         if index >= self.frames.len() {
             self.frames.resize(index + 1, FrameNeed::default());

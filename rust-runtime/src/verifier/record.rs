@@ -69,6 +69,13 @@ impl Recorder {
         }
     }
 
+    /// The walk begins again.
+    pub fn clear(&mut self) {
+        self.records.iter_mut().for_each(Vec::clear);
+        self.log.iter_mut().for_each(String::clear);
+        self.is_cut = false;
+    }
+
     /// A line of the log: the instruction, and the registers after it.
     pub fn line(&mut self, program: &ProgramText, pc: usize, op: Op, state: &State) {
         let Some(log) = self.log.as_mut().filter(|log| log.len() < MAX_LOG) else { return };

@@ -124,6 +124,11 @@ impl Stop {
     pub fn new(pc: usize, reason: Reason) -> Stop {
         Stop { pc, reason: Box::new(reason) }
     }
+
+    /// The walk took too much, whatever the program does.
+    pub fn is_too_complex(&self) -> bool {
+        matches!(*self.reason, Reason::TooComplex(_) | Reason::TooMuchMemory(_))
+    }
 }
 
 /// What is not allowed.

@@ -266,6 +266,14 @@ impl Stack {
         })
     }
 
+    pub fn linked_at(&self, cell: usize) -> Option<&Num> {
+        match self.get(cell) {
+            Cell::Word(number) => Some(number),
+            Cell::Low(value) => value.linked(),
+            _ => None,
+        }
+    }
+
     pub fn linked_mut(&mut self, cell: usize) -> Option<&mut Num> {
         match self.cells.get_mut(cell)? {
             Cell::Word(number) => Some(Rc::make_mut(number)),

@@ -86,7 +86,8 @@ pub struct ActiveLoop {
     pub frame: usize,
     /// Arrivals at the head so far.
     pub count: u32,
-    /// The cost of the way up to its first arrival.
+    /// Where the walk was at the first arrival, and what the way up to it cost.
+    pub mark: Mark,
     pub entry_cost: u64,
     /// The attempt to prove it for any number of rounds; 0: none.
     pub attempt: u32,
@@ -96,6 +97,15 @@ pub struct ActiveLoop {
     pub previous: Option<Rc<State>>,
     /// A helper runs it: what it calls back with.
     pub callback: Option<Rc<Callback>>,
+}
+
+/// A point of the walk that it can return to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mark {
+    pub chain: usize,
+    pub pending: usize,
+    pub stored: usize,
+    pub records: u32,
 }
 
 /// What a helper that calls back was given.

@@ -204,10 +204,10 @@ impl Walk<'_> {
             return Err(Reason::PointerOffset(offset.range.to_string()));
         }
         let room = match (op, by.is_constant()) {
+            _ if pointer.to != Target::Buffer => 0,
             (Alu::Add, Some(by)) => pointer.room.saturating_sub(by as i64),
-            (Alu::Sub, Some(by)) => pointer.room.saturating_add(by as i64),
-            _ if pointer.to == Target::Buffer => NO_ROOM,
-            _ => 0,
+            (_, Some(by)) => pointer.room.saturating_add(by as i64),
+            _ => NO_ROOM,
         };
         Ok(Value::Pointer(Pointer { offset, room, ..pointer }))
     }

@@ -13,7 +13,7 @@ use super::{
     record::Recorder,
     rejection::{LoopCost, Stop},
     rules::Rules,
-    state::{ActiveLoop, Frame, State},
+    state::{ActiveLoop, Frame, Mark, State},
     value::{Id, Target, Value},
 };
 use crate::object::{Object, ProgramText};
@@ -137,6 +137,8 @@ pub enum Next {
 pub struct Options {
     /// Every number matters: states are compared exactly.
     pub exact: bool,
+    /// Loops are explored some rounds one by one before the first attempt to prove them.
+    pub patient: bool,
 }
 
 pub struct Walk<'a> {
@@ -182,10 +184,12 @@ pub struct Loops {
     pub costliest: Option<(usize, u64)>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HeadFacts {
     pub failures: u32,
     pub holds: bool,
+    /// Numbers that something was seen to depend on.
+    pub demanded: Need,
 }
 
 impl<'a> Walk<'a> {
@@ -328,6 +332,9 @@ impl<'a> Walk<'a> {
             return self.arrive_at_head(pc);
         }
         if self.graph.is_join(pc) {
+            if self.is_trial() {
+                return self.meet(pc);
+            }
             if let Some(next) = self.find_cover(pc)? {
                 return Ok(Some(next));
             }
@@ -389,40 +396,43 @@ impl<'a> Walk<'a> {
         if let Some(next) = self.find_cover(pc)? {
             return Ok(Some(next));
         }
-        let mut is_worth_storing = true;
-        match running {
-            None if self.state.loops.len() >= MAX_LOOPS => return Err(Stop::new(pc, Reason::LoopDepth)),
-            None => {
-                let active = ActiveLoop {
-                    head: pc,
-                    frame: depth,
-                    count: 0,
-                    entry_cost: self.total,
-                    attempt: 0,
-                    patience: self.patience(pc),
-                    previous: Some(self.state.without_loops()),
-                    callback: None,
-                };
-                self.state.loops.push(active);
-            }
-            Some(at) => {
-                let current = self.state.without_loops();
-                let active = &mut self.state.loops[at];
-                active.count += 1;
-                is_worth_storing = active.count < MANY_ROUNDS || active.count.is_multiple_of(MANY_ROUNDS);
-                let previous = active.previous.replace(current.clone());
-                let is_time = active.count >= active.patience;
-                if let Some(previous) = previous {
-                    self.check_progress(pc, &previous, &current)?;
-                    if is_time && self.try_loop(pc, &previous, &current) {
-                        return Ok(None);
-                    }
-                }
+        let Some(at) = running else { return self.enter_loop(pc) };
+        let current = self.state.without_loops();
+        let active = &mut self.state.loops[at];
+        active.count += 1;
+        let is_worth_storing = active.count < MANY_ROUNDS || active.count.is_multiple_of(MANY_ROUNDS);
+        let previous = active.previous.replace(current.clone());
+        let is_time = active.count >= active.patience;
+        if let Some(previous) = previous {
+            self.check_progress(pc, &previous, &current)?;
+            if is_time && self.try_loop(pc, previous, current) {
+                return Ok(None);
             }
         }
         if is_worth_storing {
             self.store(pc);
         }
+        Ok(None)
+    }
+
+    /// The first arrival at a loop's head.
+    fn enter_loop(&mut self, pc: usize) -> Result<Option<Next>, Stop> {
+        if self.state.loops.len() >= MAX_LOOPS {
+            return Err(Stop::new(pc, Reason::LoopDepth));
+        }
+        let active = ActiveLoop {
+            head: pc,
+            frame: self.state.depth(),
+            count: 0,
+            mark: self.mark(),
+            entry_cost: self.total,
+            attempt: 0,
+            patience: self.patience(pc),
+            previous: Some(self.state.without_loops()),
+            callback: None,
+        };
+        self.state.loops.push(active);
+        self.open(pc);
         Ok(None)
     }
 
@@ -446,17 +456,23 @@ impl<'a> Walk<'a> {
         need
     }
 
-    fn work(&mut self, pc: usize, work: u64) -> Result<(), Stop> {
+    /// Counts comparisons.
+    pub fn work(&mut self, pc: usize, work: u64) -> Result<(), Stop> {
         self.work += work + 1;
         if self.work > MAX_WORK { Err(Stop::new(pc, Reason::TooComplex(MAX_WORK))) } else { Ok(()) }
     }
 
     /// A stored state that covers the current one.
     fn find_cover(&mut self, pc: usize) -> Result<Option<Next>, Stop> {
+        // Trials look at all that they come to.
+        let oldest = self.attempts.iter().find(|attempt| attempt.is_trial).map_or(0, |trial| trial.mark.stored);
         let mut place = self.table[pc].len();
         while place > 0 {
             place -= 1;
             let index = self.table[pc][place] as usize;
+            if index < oldest {
+                break;
+            }
             let Some(fixed) = self.counters_in_common(index) else { continue };
             let stored = &self.stored[index];
             let Some(old) = &stored.state else { continue };
@@ -503,6 +519,13 @@ impl<'a> Walk<'a> {
             self.unstored = 0;
             self.push_node(1, Some((pc, state)), 0);
         }
+    }
+
+    /// A node at a loop's first arrival, which is stored if there is room. It is there in any case: attempts return to it.
+    pub fn open(&mut self, pc: usize) {
+        let state = (self.memory < MAX_STORED).then(|| (pc, self.state.clone()));
+        self.unstored = 0;
+        self.push_node(1, state, 0);
     }
 
     /// A node here: what was walked since the last one leads to it.
@@ -599,7 +622,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Takes back all that came after a point of the walk.
-    pub fn take_back(&mut self, chain: usize, pending: usize, stored: usize) {
+    pub fn take_back(&mut self, Mark { chain, pending, stored, .. }: Mark) {
         if let Some(first) = self.chain.get(chain) {
             self.steps.truncate(first.steps);
         }

@@ -20,7 +20,7 @@ use crate::{
     object::Object,
     verifier::{
         Verified,
-        contain::{self, Beliefs, Watcher},
+        contain::{self, Beliefs, Options, Watcher},
     },
     vm::{Code, FaultKind, Input, Machine},
 };
@@ -218,7 +218,7 @@ impl Tally {
         let is_rich = is_rich(object);
         self.accepted += 1;
         self.rich += u64::from(is_rich);
-        self.exact += u64::from(is_exact(seed));
+        self.exact += u64::from(options(seed).exact);
         self.unwatched += u64::from(checked.unwatched);
         self.found.push(fingerprint(object));
         if checked.compared > 0 {
@@ -281,14 +281,14 @@ fn is_rich(object: &Object) -> bool {
         .any(|(insn, op)| is_spill(insn) || is_back(op) || matches!(op, Op::Local { .. } | Op::Helper { .. }))
 }
 
-/// Whether a program is verified and watched in the exact mode: its seed decides.
-fn is_exact(seed: u64) -> bool {
-    seed & 1 == 1
+/// How a program is verified and watched: its seed decides.
+fn options(seed: u64) -> Options {
+    Options { exact: seed & 1 == 1, patient: seed & 6 == 6 }
 }
 
 /// Verifies a program; if it is accepted, runs it on inputs that the seed gives.
 pub fn check(object: &Arc<Object>, seed: u64, effort: Effort) -> Checked {
-    let verified = std::panic::catch_unwind(|| contain::verify(object, 0, Hook::Load, is_exact(seed)));
+    let verified = std::panic::catch_unwind(|| contain::verify(object, 0, Hook::Load, options(seed)));
     let (result, beliefs) = match verified {
         Ok(verified) => verified,
         Err(panic) => {
