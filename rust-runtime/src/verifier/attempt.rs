@@ -49,7 +49,7 @@ const MANY: i64 = 1 << 20;
 const MAX_TRIAL: u64 = 1 << 13;
 const MAX_ATTEMPT: u64 = 1 << 16;
 /// Numbers beyond this are no counters.
-const FAR: i64 = 1 << 40;
+const FAR: u64 = 1 << 40;
 /// How often a trial goes on from where ways met anew, and at how many places.
 const MAX_MEETINGS: u32 = 8;
 const MAX_MET: usize = 512;

@@ -174,7 +174,9 @@ impl<'a> Cover<'a> {
         let Some(pair) = first else {
             self.links.push(Pair { old: link, new: *new });
             // Of a counter's multiples it may have been used that they are multiples.
-            return link.scale.abs() == 1 || self.old.counter(link.symbol).is_none() || is_on_stride(link, new);
+            return link.scale.unsigned_abs() == 1
+                || self.old.counter(link.symbol).is_none()
+                || is_on_stride(link, new);
         };
         is_linked_alike(pair, link, new)
     }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// No counter moves faster.
-const MAX_STEP: i64 = 1 << 24;
+const MAX_STEP: u64 = 1 << 24;
 
 /// Numbers that move together: `link.scale * symbol + link.add`, and the symbol by the same step each round.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Class {
 
     /// A number that is not known and moves from these bounds on, as far as rounds may.
     pub fn moving(symbol: Id, of: Id, step: i64, (low, high): (i64, i64)) -> Option<Class> {
-        if low.abs() > FAR || high.abs() > FAR || step.abs() > MAX_STEP {
+        if [low, high].iter().any(|bound| bound.unsigned_abs() > FAR) || step.unsigned_abs() > MAX_STEP {
             return None;
         }
         let far = step.saturating_mul(MANY);
@@ -49,7 +49,8 @@ impl Class {
 
     /// By how much a constant moves in a round, if it may be a counter.
     pub fn scale(from: i64, to: i64) -> Option<i64> {
-        to.checked_sub(from).filter(|scale| *scale != 0 && scale.abs() <= MAX_STEP && from.abs() <= FAR)
+        to.checked_sub(from)
+            .filter(|scale| *scale != 0 && scale.unsigned_abs() <= MAX_STEP && from.unsigned_abs() <= FAR)
     }
 
     pub fn counter(&self) -> Counter {
@@ -108,7 +109,7 @@ impl Class {
 
     /// The lesser of the steps that were seen and of another.
     fn least(&self, step: i64) -> Option<i64> {
-        Some(self.seen.map_or(step, |seen| if step.abs() < seen.abs() { step } else { seen }))
+        Some(self.seen.map_or(step, |seen| if step.unsigned_abs() < seen.unsigned_abs() { step } else { seen }))
     }
 
     /// How far the numbers of the class have moved from one state to another, if all have moved as one.
@@ -122,7 +123,7 @@ impl Class {
                 return None;
             }
             let by = b.link.add.wrapping_sub(a.link.add);
-            (by % a.link.scale == 0).then_some(by / a.link.scale)
+            (by.checked_rem(a.link.scale)? == 0).then_some(by / a.link.scale)
         };
         from.frames.iter().zip(&to.frames).find_map(|(a, b)| {
             let mut regs = a.regs.iter().zip(&b.regs).filter_map(|(a, b)| Some((a.linked()?, b.linked()?)));
@@ -147,7 +148,7 @@ impl Class {
             (true, None) => self.low = self.first_low().min(low),
             _ => (self.low, self.high) = (self.low.min(low), self.high.max(high)),
         }
-        self.is_broken |= self.high - self.low >= MANY;
+        self.is_broken |= self.high.abs_diff(self.low) >= MANY.unsigned_abs();
         self.seen = self.least(step);
     }
 
