@@ -275,7 +275,8 @@ def test_a_worker_puts_partial_tasks_back(table, programs):
             db(AGGREGATE)
         return db.point("schedule_task")["calls"] - before
 
-    assert tasks(programs / "execute_partial.bpf.o") > 2 * tasks(programs / "execute_whole.bpf.o")
+    # How many more depends on how much of the work the client's own thread takes, which puts nothing back.
+    assert tasks(programs / "execute_partial.bpf.o") > tasks(programs / "execute_whole.bpf.o")
 
 
 def test_a_client_waits(table, programs):

@@ -407,8 +407,10 @@ impl Hash {
                 None => bucket.unlock_with(next),
             }
             self.len.fetch_sub(1, Ordering::Relaxed);
+            // Counted first: whoever takes it off the list of those that wait may be quicker than what follows.
+            let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
             self.list.retire(found, |entry| self.link(entry));
-            if self.waiting.fetch_add(1, Ordering::Relaxed) + 1 >= self.worth {
+            if waiting >= self.worth {
                 self.reclaimer.ask();
             }
             return true;
