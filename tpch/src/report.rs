@@ -28,8 +28,10 @@ pub struct Report {
     pub runs: usize,
     pub threads: usize,
     pub memory: Option<String>,
-    /// Hot executions of a query in a run, of which the median is the run's time.
+    /// Hot executions of a query in a run, of which the median is the run's time; at most so many.
     pub repeats: u32,
+    /// No further one began once those of a query took so long.
+    pub repeat_s: Option<f64>,
     pub cold_runs: usize,
     pub cold: &'static str,
     /// Programs of the attached configuration.

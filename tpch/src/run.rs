@@ -39,8 +39,11 @@ pub struct Comparison<'a> {
     pub configurations: &'a [Configuration],
     /// In so many of the first rounds the first execution of a query is cold; later it only warms up.
     pub cold_rounds: usize,
-    /// Hot executions of a query in a round, of which the median counts.
+    /// Hot executions of a query in a round, of which the median counts: at most so many.
     pub repeats: usize,
+    /// No further execution of a query begins in a round once its hot ones took so long, in seconds and a configuration. Noise is of time, not of
+    /// queries: short ones need more executions for the same certainty, and cost less.
+    pub repeat_s: f64,
 }
 
 impl Comparison<'_> {
@@ -69,6 +72,9 @@ impl Comparison<'_> {
         for number in 0..QUERIES.len() {
             let mut hot_s = vec![Vec::new(); workers.len()];
             for turn in 0..=self.repeats {
+                if turn > 1 && self.long_enough(&hot_s) {
+                    break;
+                }
                 for index in order(workers.len(), round + number + turn) {
                     let name = &self.configurations[index].name;
                     let cold = turn == 0 && round < self.cold_rounds;
@@ -88,6 +94,11 @@ impl Comparison<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a query was repeated enough: all configurations together decide, so that they have equally many executions.
+    fn long_enough(&self, hot_s: &[Vec<f64>]) -> bool {
+        hot_s.iter().flatten().sum::<f64>() >= self.repeat_s * hot_s.len() as f64
     }
 }
 

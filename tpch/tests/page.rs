@@ -56,6 +56,7 @@ fn report() -> Report {
         threads: 2,
         memory: None,
         repeats: 1,
+        repeat_s: None,
         cold_runs: 3,
         cold: COLD,
         programs: programs.clone(),

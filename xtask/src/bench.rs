@@ -72,6 +72,9 @@ struct Tpch {
     /// Hot executions of a query in a run, of which the median counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeats: u32,
+    /// Repeat no query in a run once its hot executions took so many seconds: short queries vary more, and cost less
+    #[arg(long)]
+    repeat_seconds: Option<f64>,
     /// In so many of the runs every query is timed cold too [default: all]
     #[arg(long)]
     cold_runs: Option<usize>,
@@ -109,6 +112,7 @@ impl Tpch {
             threads: None,
             memory: None,
             repeats: 1,
+            repeat_seconds: None,
             cold_runs: Some(3),
             programs: Vec::new(),
             sweep: false,
@@ -354,6 +358,7 @@ impl<'a> Bench<'a> {
             configurations: &self.configurations,
             cold_rounds,
             repeats: self.args.repeats as usize,
+            repeat_s: self.args.repeat_seconds.unwrap_or(f64::INFINITY),
         };
         let names: Vec<_> = self.configurations.iter().map(|configuration| configuration.name.as_str()).collect();
         step(&format!("{runs} runs of each of: {}", names.join(", ")));
@@ -372,6 +377,7 @@ impl<'a> Bench<'a> {
             threads: self.setup.threads,
             memory: self.setup.memory.clone(),
             repeats: self.args.repeats,
+            repeat_s: self.args.repeat_seconds,
             cold_runs: cold_rounds,
             cold: COLD,
             programs: self.attached.iter().map(|path| run::program_name(path)).collect(),

@@ -40,7 +40,13 @@ fn beside_stock(python: &Path, database: &Path, policies: &[&Policy], runs: usiz
     for policy in policies {
         configurations.push(Configuration { name: policy.name.to_owned(), hooks: Hooks::Loaded(programs(policy)?) });
     }
-    let comparison = Comparison { setup: &setup, configurations: &configurations, cold_rounds: 0, repeats: 1 };
+    let comparison = Comparison {
+        setup: &setup,
+        configurations: &configurations,
+        cold_rounds: 0,
+        repeats: 1,
+        repeat_s: f64::INFINITY,
+    };
     let mut times = comparison.no_times();
     comparison.run(0..runs, &mut times, |_, _| {})?;
     let stock = &times[0];
