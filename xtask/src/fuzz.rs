@@ -8,7 +8,7 @@ use anyhow::Result;
 use std::path::Path;
 
 /// Runs of each program as machine code, without and with `--jit`.
-const PAIRS: [u64; 2] = [20, 300];
+const PAIRS: [u64; 2] = [100, 300];
 
 #[derive(clap::Args)]
 pub struct Args {

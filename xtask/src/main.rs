@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod boot;
+mod coverage;
 mod engine;
 mod extension;
 mod fuzz;
@@ -61,6 +62,8 @@ enum Command {
     Test(test::Args),
     /// Look for programs that the verifier should not have accepted
     Fuzz(fuzz::Args),
+    /// Count which regions of the verifier corpus, tests and fuzzing reach
+    Coverage(coverage::Args),
     /// Swap programs from many threads beside queries
     Stress(stress::Args),
     /// Run the runtime's unsafe parts under valgrind
@@ -78,6 +81,7 @@ impl Command {
                 &[system::Package::Clang, system::Package::Lld]
             }
             Command::Extension(_) | Command::Fuzz(_) => system::COMPILERS,
+            Command::Coverage(_) => system::COVERAGE,
             Command::Repository(_) => system::SIGNING,
             Command::Wheel(_) => system::ALL,
             Command::Series(_) => &[system::Package::Patch],
@@ -116,6 +120,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Venv => venv::Venv::ensure().map(|venv| println!("{}", venv.python().display())),
         Command::Test(args) => test::run(args),
         Command::Fuzz(args) => fuzz::run(args),
+        Command::Coverage(args) => coverage::run(args),
         Command::Stress(args) => stress::run(args),
         Command::Memcheck(args) => memcheck::run(args),
         Command::Bench(args) => bench::run(args),

@@ -25,6 +25,8 @@ pub enum Package {
     Ccache,
     /// Counts instructions.
     Valgrind,
+    /// Adds up what rustc's own LLVM counted.
+    Coverage,
     /// Tells a C compiler where the engine is.
     PkgConfig,
 }
@@ -48,6 +50,9 @@ pub const ENGINE: &[Package] = &[
 /// What checking the runtime's memory needs.
 pub const MEMCHECK: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang, Package::Valgrind];
 
+/// What the verifier's coverage needs.
+pub const COVERAGE: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang, Package::Coverage];
+
 /// What a signed extension needs.
 pub const SIGNING: &[Package] = &[Package::Clang, Package::Lld, Package::LibClang, Package::Openssl];
 
@@ -67,6 +72,7 @@ impl Package {
             Package::Patch => "patch",
             Package::Ccache => "ccache",
             Package::Valgrind => "valgrind",
+            Package::Coverage => "llvm-22",
             Package::PkgConfig => "pkg-config",
         }
     }
@@ -80,6 +86,7 @@ impl Package {
             Package::Patch => process::find("patch").is_some(),
             Package::Ccache => process::find("ccache").is_some(),
             Package::Valgrind => process::find("valgrind").is_some(),
+            Package::Coverage => crate::coverage::tools().is_ok(),
             Package::PkgConfig => process::find("pkg-config").is_some(),
             Package::PythonVenv => succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])),
         }

@@ -29,6 +29,7 @@ use super::{
     cover::{Cover, Fixed},
     domain::Scalar,
     need::Need,
+    planted::{Bug, on},
     rejection::Stop,
     state::{ActiveLoop, Mark, Order, State},
     value::Num,
@@ -351,7 +352,7 @@ impl Walk<'_> {
         // A trial looks for all that changes.
         let all = is_trial.then(|| self.everything(head, &attempt.widened));
         let mut cover = Cover::new(&attempt.widened, &self.state, &fixed);
-        let fits = cover.holds(all.as_ref().unwrap_or(&attempt.need));
+        let fits = cover.holds(all.as_ref().unwrap_or(&attempt.need)) || on(Bug::Induction);
         let (work, need) = (cover.work, attempt.need.clone());
         self.work(head, work)?;
         if is_trial {

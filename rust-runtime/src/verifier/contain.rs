@@ -15,8 +15,7 @@ use super::{
     record::{Record, Recorder},
     rejection::Rejection,
     rules::rules,
-    stack::{CELL, CELLS, Cell, Stack},
-    state::Frame,
+    stack::{CELL, Cell, Stack},
     value::{Id, Num, Pointer, Target, Value},
 };
 use crate::{
@@ -101,8 +100,11 @@ impl Watch for Watcher<'_> {
                 return self.hint.set(number as usize);
             }
         }
-        let why = records.iter().map(|&number| self.beliefs.holds(&self.beliefs.records[number as usize], view));
-        let why: Vec<String> = why.filter_map(Result::err).take(4).collect();
+        let misfit = |&number: &u32| {
+            let record = &self.beliefs.records[number as usize];
+            self.beliefs.holds(record, view).err().map(|misfit| misfit.explain(record, view))
+        };
+        let why: Vec<String> = records.iter().filter_map(misfit).take(4).collect();
         self.miss = Some(format!("at instruction {}: no state holds {:?}: {}", view.pc, view.regs, why.join("; ")));
     }
 }
@@ -128,48 +130,83 @@ impl Symbols {
     }
 }
 
+/// Where a state and a record differ. It becomes words only where no record holds: most comparisons end with one.
+#[derive(Clone, Copy, Debug)]
+enum Misfit {
+    Frames,
+    Call,
+    Register { frame: usize, reg: usize },
+    Cell { frame: usize, cell: usize },
+}
+
+impl Misfit {
+    fn explain(self, record: &Record, view: &View<'_>) -> String {
+        match self {
+            Misfit::Frames => "another number of frames".into(),
+            Misfit::Call => "another call".into(),
+            Misfit::Register { frame, reg } => {
+                let (believed, actual) = (&record.state.frames[frame].regs[reg], register(view, frame, reg));
+                format!("r{reg} of frame {frame}: {actual:?} is not {believed}")
+            }
+            Misfit::Cell { frame, cell } => {
+                let actual = word(view, &view.frames[frame], place(cell), 4);
+                let believed = record.state.frames[frame].stack.get(cell);
+                format!("stack of frame {frame}: cell {cell}: {actual:?} is not {believed:?}")
+            }
+        }
+    }
+}
+
+/// What a state is compared with, and what was found out about its symbols.
+struct Comparison<'a> {
+    view: &'a View<'a>,
+    starts: &'a [usize],
+    symbols: Symbols,
+}
+
 impl Beliefs {
-    /// Err: what does not fit.
-    fn holds(&self, record: &Record, view: &View<'_>) -> Result<(), String> {
+    fn holds(&self, record: &Record, view: &View<'_>) -> Result<(), Misfit> {
         let frames = &record.state.frames;
         if frames.len() != view.frames.len() {
-            return Err("another number of frames".into());
+            return Err(Misfit::Frames);
         }
-        let mut symbols = Symbols::default();
+        let mut comparison = Comparison { view, starts: &self.starts, symbols: Symbols::default() };
         for (index, (frame, actual)) in frames.iter().zip(view.frames).enumerate() {
             if index > 0 && frame.call != actual.called_at {
-                return Err("another call".into());
+                return Err(Misfit::Call);
             }
             let need =
                 if self.exact { FrameNeed::ALL } else { record.need.frames.get(index).copied().unwrap_or_default() };
             for reg in (0..10).filter(|reg| need.regs & 1 << reg != 0) {
                 let Some(actual) = register(view, index, reg) else { continue };
                 let is_exact = need.exact & 1 << reg != 0;
-                self.value(&frame.regs[reg], actual, is_exact, view, &mut symbols)
-                    .map_err(|what| format!("r{reg} of frame {index}: {what}"))?;
+                if !comparison.value(&frame.regs[reg], actual, is_exact) {
+                    return Err(Misfit::Register { frame: index, reg });
+                }
             }
-            self.stack(frame, need, actual, view, &mut symbols)
-                .map_err(|what| format!("stack of frame {index}: {what}"))?;
+            for cell in bits(need.cells) {
+                let is_exact = need.exact_cells & 1 << cell != 0;
+                if !comparison.cell(&frame.stack, cell, is_exact, actual) {
+                    return Err(Misfit::Cell { frame: index, cell });
+                }
+            }
         }
         Ok(())
     }
+}
 
-    fn value(
-        &self,
-        believed: &Value,
-        actual: vm::Value,
-        is_exact: bool,
-        view: &View<'_>,
-        symbols: &mut Symbols,
-    ) -> Result<(), String> {
+impl Comparison<'_> {
+    fn value(&mut self, believed: &Value, actual: vm::Value, is_exact: bool) -> bool {
         let is_null = actual == vm::Value::number(0);
-        let fits = match believed {
+        match believed {
             Value::Unset => true,
             Value::Number(number) => {
                 actual.is_number()
-                    && (!is_exact || number.range.contains(actual.bits) && symbols.agree(number, actual.bits))
+                    && (!is_exact || number.range.contains(actual.bits) && self.symbols.agree(number, actual.bits))
             }
-            Value::Pointer(pointer) => pointer.null != 0 && is_null || points_there(pointer, actual, view, symbols),
+            Value::Pointer(pointer) => {
+                pointer.null != 0 && is_null || points_there(pointer, actual, self.view, &mut self.symbols)
+            }
             Value::Map { map, null } => {
                 *null != 0 && is_null
                     || match actual.origin {
@@ -180,60 +217,43 @@ impl Beliefs {
             }
             Value::Function(function) => actual.origin == Origin::Function(self.starts[*function as usize] as u32),
             Value::BufferEnd => matches!(actual.origin, Origin::Pointer(_)),
-        };
-        if fits { Ok(()) } else { Err(format!("{actual:?} is not {believed}")) }
-    }
-
-    fn stack(
-        &self,
-        frame: &Frame,
-        need: FrameNeed,
-        actual: &vm::Frame,
-        view: &View<'_>,
-        symbols: &mut Symbols,
-    ) -> Result<(), String> {
-        for cell in (0..CELLS).filter(|cell| need.cells & 1 << cell != 0) {
-            let is_exact = need.exact_cells & 1 << cell != 0;
-            self.cell(&frame.stack, cell, is_exact, actual, view, symbols)
-                .map_err(|what| format!("cell {cell}: {what}"))?;
         }
-        Ok(())
     }
 
-    fn cell(
-        &self,
-        stack: &Stack,
-        cell: usize,
-        is_exact: bool,
-        actual: &vm::Frame,
-        view: &View<'_>,
-        symbols: &mut Symbols,
-    ) -> Result<(), String> {
-        // The cell's first byte, from the stack's lower end.
-        let at = 512 - CELL as usize * (cell + 1);
-        let byte = |at: usize| view.memory.stack_byte(actual.stack, at);
+    fn cell(&mut self, stack: &Stack, cell: usize, is_exact: bool, actual: &vm::Frame) -> bool {
+        let at = place(cell);
         match stack.get(cell) {
-            Cell::Bytes { written, zero } => {
-                for place in (0..4).filter(|place| written & 1 << place != 0) {
-                    let Some(byte) = byte(at + place) else { return Err("a byte is not there".into()) };
-                    if is_exact && zero & 1 << place != 0 && byte != 0 {
-                        return Err("a byte is not zero".into());
-                    }
-                }
-                Ok(())
-            }
+            Cell::Bytes { written, zero } => (0..4).filter(|place| written & 1 << place != 0).all(|place| {
+                let byte = self.view.memory.stack_byte(actual.stack, at + place);
+                let is_zero = is_exact && zero & 1 << place != 0;
+                byte.is_some_and(|byte| !is_zero || byte == 0)
+            }),
             Cell::Word(number) => {
-                let value = word(view, actual, at, 4).ok_or("no number of four bytes")?;
-                self.value(&Value::Number(**number), value, is_exact, view, symbols)
+                let value = word(self.view, actual, at, 4);
+                value.is_some_and(|value| self.value(&Value::Number(**number), value, is_exact))
             }
             Cell::Low(believed) => {
-                let value = word(view, actual, at, 8).ok_or("no register")?;
-                self.value(believed, value, is_exact, view, symbols)
+                let value = word(self.view, actual, at, 8);
+                value.is_some_and(|value| self.value(believed, value, is_exact))
             }
             // With the cell below.
-            Cell::High => Ok(()),
+            Cell::High => true,
         }
     }
+}
+
+/// A cell's first byte, from the stack's lower end.
+fn place(cell: usize) -> usize {
+    512 - CELL as usize * (cell + 1)
+}
+
+/// The places of the bits that are set, the lowest first.
+fn bits(mut set: u128) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = set.trailing_zeros() as usize;
+        set &= set.wrapping_sub(1);
+        (lowest < 128).then_some(lowest)
+    })
 }
 
 /// A register of a frame; None: nobody knows.

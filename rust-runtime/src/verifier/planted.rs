@@ -45,7 +45,7 @@ bugs! {
     "Sign extension is zero extension (as CVE-2017-16995)." SignExtension
     "A byte swap keeps the bounds." ByteSwapBounds
     "Inequality removes one number too many from the end of a range." Inequality
-    "Where ways meet in a widening, bounds that grew are kept." Widening
+    "What comes back to a loop's head counts as lying in what was guessed of every round." Induction
     "Ways are pruned though numbers that matter differ (CVE-2023-2163)." PruneImprecise
     "Ways are pruned though the stack differs (as CVE-2017-17864)." PruneStack
     "A null check of one lookup counts for all." NullCheckAll

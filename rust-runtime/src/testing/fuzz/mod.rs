@@ -27,12 +27,13 @@ mod tests {
     use super::*;
     use std::time::{Duration, Instant};
 
-    /// Long runs: `cargo xtask fuzz`.
+    /// Long runs: `cargo xtask fuzz`. More with DUCKBPF_CASES=20000.
     #[test]
     fn accepted_programs_do_what_was_believed() {
-        let until = Some(Instant::now() + Duration::from_secs(20));
+        let cases = std::env::var("DUCKBPF_CASES").ok().and_then(|cases| cases.parse().ok());
+        let until = cases.is_none().then(|| Instant::now() + Duration::from_secs(20));
         let effort = Effort { inputs: 4, pairs: 8 };
-        let plan = Plan { seed: 7, programs: 3000, effort, until, failures: 3, reduced: true };
+        let plan = Plan { seed: 7, programs: cases.unwrap_or(3000), effort, until, failures: 3, reduced: true };
         let tally = search(plan);
         assert!(tally.failures.is_empty(), "{}", tally.failures.join("\n\n"));
         assert!(tally.accepted * 4 > tally.programs, "{} of {}: {:?}", tally.accepted, tally.programs, tally.refused);

@@ -162,7 +162,7 @@ impl Word {
         Word {
             bits: Tnum { value: joined.bits.value & !mask, mask: joined.bits.mask | mask },
             umin: if joined.umin < self.umin { everything.umin } else { self.umin },
-            umax: if joined.umax > self.umax && !on(Bug::Widening) { everything.umax } else { self.umax },
+            umax: if joined.umax > self.umax { everything.umax } else { self.umax },
             smin: if joined.smin < self.smin { everything.smin } else { self.smin },
             smax: if joined.smax > self.smax { everything.smax } else { self.smax },
         }
