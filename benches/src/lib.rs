@@ -1,13 +1,16 @@
 //! The programs and the native code that benches compare.
 
-use std::{ffi::c_void, sync::Arc, time::Instant};
+use std::{ffi::c_void, hint::black_box, sync::Arc, time::Instant};
 
 use duckbpf_abi as abi;
 use duckbpf_runtime::{Hook, testing::Bytecode};
 use solana_sbpf::{
+    aligned_memory::AlignedMemory,
+    ebpf::{HOST_ALIGN, MM_STACK_START},
     elf::Executable,
+    memory_region::{MemoryMapping, MemoryRegion},
     program::{BuiltinProgram, FunctionRegistry, SBPFVersion},
-    vm::{Config, ContextObject},
+    vm::{Config, ContextObject, EbpfVm},
 };
 
 /// Keys in a vector of DuckDB.
@@ -24,7 +27,14 @@ unsafe extern "C" {
     pub fn murmur_avx2(keys: *const u64, out: *mut u64, count: usize);
     /// A C function that does nothing.
     pub fn empty_scalar(context: *mut c_void) -> u64;
+    /// So many times: a context of eleven numbers filled on the stack, and `entry` called.
+    pub fn hookpoints_scalar(entry: Entry, from: *const u64, passes: u64) -> u64;
+    /// So many times: a pointer read and found null.
+    pub fn null_checks_scalar(gate: *const Option<Entry>, passes: u64) -> u64;
 }
+
+/// What a hookpoint calls.
+pub type Entry = unsafe extern "C" fn(*mut c_void) -> u64;
 
 fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> [u8; 8] {
     let (off, imm) = (off.to_le_bytes(), imm.to_le_bytes());
@@ -101,6 +111,24 @@ pub fn sbpf(code: &[u8]) -> Executable<NoContext> {
     let loader = Arc::new(BuiltinProgram::<NoContext>::new_loader(Config::default()));
     let executable = Executable::new_from_text_bytes(code, loader, SBPFVersion::V0, FunctionRegistry::default());
     executable.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Calls of a program that solana-sbpf compiled, in a machine that is set up once: nanoseconds for one. Panics as [`sbpf`] does.
+pub fn sbpf_call(code: &[u8], calls: usize) -> f64 {
+    let mut executable = sbpf(code);
+    executable.jit_compile().unwrap_or_else(|error| panic!("{error}"));
+    let (config, version) = (executable.get_config(), executable.get_sbpf_version());
+    let mut stack = AlignedMemory::<HOST_ALIGN>::zero_filled(config.stack_size());
+    let size = stack.len();
+    let regions = vec![executable.get_ro_region(), MemoryRegion::new_writable(stack.as_slice_mut(), MM_STACK_START)];
+    let mapping = MemoryMapping::new(regions, config, version).unwrap_or_else(|error| panic!("{error:?}"));
+    let (mut context, loader) = (NoContext, executable.get_loader().clone());
+    let mut vm = EbpfVm::new(loader, version, &mut context, mapping, size);
+    best(1, calls, || {
+        for _ in 0..calls {
+            black_box(vm.execute_program(&executable, false).0);
+        }
+    })
 }
 
 /// A batch of u64 keys.

@@ -4,11 +4,11 @@
 use crate::venv::Venv;
 use crate::{extension, graft, paths, process, programs};
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::Path;
 
-/// The rows, in the order in which they are written. Calls are compared with an empty C call of the same run.
+/// The rows, in the order in which they are written.
 const ROWS: [&str; 11] = [
     "trivial call",
     "attached hookpoint",
@@ -40,13 +40,13 @@ pub fn run(args: Args) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let (native, grafted) = (folder.join("hooks-native.json"), folder.join("hooks-graft.json"));
     let bench = ["run", "--release", "--quiet", "--package", "duckbpf-benches", "--bin", "hooks", "--"];
-    process::run(process::cargo(&paths::root(), bench).arg(&native))?;
+    process::run(process::cargo(&paths::root(), bench).arg(paths::programs()).arg(&native))?;
     let script = paths::root().join("benches").join("graft.py");
     let mut python = Venv::ensure()?.command(&paths::root());
     process::run(python.arg(script).arg(paths::extension()).arg(paths::programs()).arg(&grafted))?;
     let mut found = read(&native)?;
     found.extend(read(&grafted)?);
-    let rows = complete(found)?;
+    let rows = complete(&found)?;
     let out = folder.join("hooks.json");
     fs::write(&out, serde_json::to_string_pretty(&rows)?).with_context(|| format!("cannot write {}", out.display()))?;
     for part in [native, grafted] {
@@ -62,28 +62,19 @@ fn read(path: &Path) -> Result<Vec<Value>> {
     serde_json::from_str(&text).with_context(|| format!("{} holds no rows", path.display()))
 }
 
-/// Every row with every key; what was not measured is null.
-fn complete(mut found: Vec<Value>) -> Result<Vec<Value>> {
-    let mut take = |name: &str| {
-        let index = found.iter().position(|row| row["name"] == name).with_context(|| format!("no row {name:?}"))?;
-        Ok(found.swap_remove(index))
-    };
-    let mut rows = ROWS.iter().map(|name| take(name)).collect::<Result<Vec<Value>>>()?;
-    let empty = rows[0]["reference"].clone();
-    for row in &mut rows {
-        let is_call = row["name"].as_str().is_some_and(|name| name.contains("hookpoint"));
-        if is_call {
-            row["reference"] = empty.clone();
-        }
-        let ratio = row["ours"].as_f64().zip(row["reference"].as_f64()).map(|(ours, reference)| ours / reference);
-        row["ratio"] = json!(ratio);
-        for key in ["rbpf", "reference"] {
-            if row.get(key).is_none() {
-                row[key] = Value::Null;
-            }
-        }
-    }
-    Ok(rows)
+/// Every row with every key: what several runs say of it, and its ratio.
+fn complete(found: &[Value]) -> Result<Vec<Value>> {
+    ROWS.iter()
+        .map(|name| {
+            let parts = found.iter().filter(|row| row["name"] == *name).filter_map(Value::as_object);
+            let mut row: Map<String, Value> =
+                parts.flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+            let number = |key: &str| row.get(key).and_then(Value::as_f64).with_context(|| format!("{name}: no {key}"));
+            let (ours, reference, _) = (number("ours")?, number("reference")?, number("rbpf")?);
+            row.insert("ratio".to_owned(), json!(ours / reference));
+            Ok(Value::Object(row))
+        })
+        .collect()
 }
 
 fn print(row: &Value) {
@@ -98,15 +89,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_get_their_references() {
-        let mut found: Vec<Value> =
-            ROWS.iter().rev().map(|name| json!({"name": name, "ours": 3.0, "unit": "ns"})).collect();
-        assert!(complete(found[1..].to_vec()).is_err(), "a row is missing");
-        found[10]["reference"] = json!(1.5);
-        let rows = complete(found).unwrap();
-        let names: Vec<&str> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
-        assert_eq!(names, ROWS);
-        assert_eq!((&rows[0]["ratio"], &rows[1]["ratio"], &rows[9]["ratio"]), (&json!(2.0), &json!(2.0), &Value::Null));
-        assert!(rows.iter().all(|row| row.get("rbpf").is_some()));
+    fn rows_are_numbers_with_a_ratio() {
+        let ours = |name: &&str| json!({"name": name, "ours": 3.0, "unit": "ns"});
+        let beside = |name: &&str| json!({"name": name, "rbpf": 4.0, "reference": 1.5});
+        let found: Vec<Value> = ROWS.iter().rev().map(ours).chain(ROWS.iter().map(beside)).collect();
+        let rows = complete(&found).unwrap();
+        for (name, row) in ROWS.iter().zip(&rows) {
+            let expected =
+                json!({"name": name, "ours": 3.0, "unit": "ns", "rbpf": 4.0, "reference": 1.5, "ratio": 2.0});
+            assert_eq!(*row, expected);
+        }
+        let lacks = complete(&found[..ROWS.len()]).unwrap_err().to_string();
+        assert_eq!(lacks, "trivial call: no reference");
     }
 }

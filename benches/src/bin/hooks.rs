@@ -1,14 +1,21 @@
-//! Writes rows of `target/bench/hooks.json`: what calls, keys and compilation cost, ours beside rbpf and native code, by turns.
-//! `cargo xtask bench hooks` adds the rows that need a loaded graft.
+//! Writes rows of `target/bench/hooks.json`: what calls, keys and compilation cost, ours beside rbpf and native code, by turns; and of
+//! the rows that need a loaded graft, what stands beside them. `cargo xtask bench hooks` adds ours.
 
-use std::{ffi::c_void, hint::black_box, path::Path, time::Instant};
+use std::{
+    ffi::c_void,
+    hint::black_box,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use duckbpf_benches::{
-    KEYS, SIZES, SUM, batch, best, empty_scalar, helper_call, load, mixed, murmur, murmur_avx2, murmur_scalar, sbpf,
-    trivial,
+    Entry, KEYS, SIZES, SUM, batch, best, empty_scalar, helper_call, hookpoints_scalar, load, mixed, murmur,
+    murmur_avx2, murmur_scalar, null_checks_scalar, sbpf, sbpf_call, trivial,
 };
 use duckbpf_runtime::{Hook, testing::Bytecode};
+use object::{Object, ObjectSection};
 use serde::Serialize;
 
 const ROUNDS: usize = 400;
@@ -18,27 +25,27 @@ const CALLS: usize = 10_000;
 #[derive(Serialize)]
 struct Row {
     name: String,
-    ours: f64,
     unit: &'static str,
-    rbpf: Option<f64>,
-    reference: Option<f64>,
-    ratio: Option<f64>,
+    /// None: measured in the loaded graft.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ours: Option<f64>,
+    rbpf: f64,
+    reference: f64,
 }
 
 impl Row {
-    fn new(name: impl Into<String>, unit: &'static str, ours: f64, rbpf: Option<f64>, reference: Option<f64>) -> Row {
-        let row =
-            Row { name: name.into(), ours, unit, rbpf, reference, ratio: reference.map(|reference| ours / reference) };
-        let others = [("rbpf", row.rbpf), ("reference", row.reference), ("ratio", row.ratio)];
-        let others = others.iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value:.3}")));
-        eprintln!("{:<34} {:8.3} {:<3} {}", row.name, row.ours, row.unit, others.collect::<Vec<_>>().join("  "));
-        row
+    fn new(name: impl Into<String>, unit: &'static str, ours: Option<f64>, rbpf: f64, reference: f64) -> Row {
+        Row { name: name.into(), unit, ours, rbpf, reference }
     }
 }
 
 fn main() -> Result<()> {
-    let Some(path) = std::env::args_os().nth(1) else { bail!("usage: hooks <file to write>") };
-    let rows = [keys()?, codegen()?, calls()?].into_iter().flatten().collect::<Vec<Row>>();
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(programs), Some(path)) = (arguments.next(), arguments.next()) else {
+        bail!("usage: hooks <folder of programs> <file to write>")
+    };
+    let parts = [keys()?, codegen()?, calls()?, hookpoints()?, vec![publish()?, reload(Path::new(&programs))?]];
+    let rows = parts.into_iter().flatten().collect::<Vec<Row>>();
     let text = serde_json::to_string_pretty(&rows)?;
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", Path::new(&path).display()))
 }
@@ -58,7 +65,7 @@ fn by_turns<const N: usize>(turns: usize, mut works: [Work<'_>; N]) -> Result<[f
 }
 
 /// One call of a C function or a program, as a hookpoint makes it.
-fn call<'a>(entry: unsafe extern "C" fn(*mut c_void) -> u64) -> Work<'a> {
+fn call<'a>(entry: Entry) -> Work<'a> {
     let mut context = [0u64; 11];
     let entry = black_box(entry);
     Box::new(move || {
@@ -96,7 +103,7 @@ fn calls() -> Result<Vec<Row>> {
     let (trivial, helper) = (trivial(), helper_call());
     let (ours, ours_helper) = (load(&trivial).compile(), load(&helper).compile());
     let (theirs, theirs_helper) = (rbpf_program(&trivial)?, rbpf_program(&helper)?);
-    let [empty, ours, ours_helper, theirs, theirs_helper] = by_turns(
+    let [empty, ours, ours_helper, theirs, theirs_helper, sbpf] = by_turns(
         ROUNDS,
         [
             call(empty_scalar),
@@ -104,11 +111,119 @@ fn calls() -> Result<Vec<Row>> {
             call(ours_helper.entry()),
             rbpf_call(&theirs),
             rbpf_call(&theirs_helper),
+            Box::new(|| Ok(sbpf_call(&trivial, CALLS))),
         ],
     )?;
-    let trivial = Row::new("trivial call", "ns", ours, Some(theirs), Some(empty));
-    let helper = Row::new("helper call, 5 arguments", "ns", ours_helper, Some(theirs_helper), Some(theirs_helper));
+    eprintln!("trivial call, solana-sbpf: {sbpf:.3} ns");
+    let trivial = Row::new("trivial call", "ns", Some(ours), theirs, empty);
+    let helper = Row::new("helper call, 5 arguments", "ns", Some(ours_helper), theirs_helper, theirs_helper);
     Ok(vec![trivial, helper])
+}
+
+/// Beside hookpoints: the same context filled by hand for an empty C function, and for rbpf's trivial program; a null check in C, and of
+/// a machine of rbpf's that is not there.
+fn hookpoints() -> Result<Vec<Row>> {
+    let from: [u64; 11] = std::array::from_fn(|field| field as u64);
+    let gate: Option<Entry> = None;
+    let code = trivial();
+    let mut vm = rbpf::EbpfVmRaw::new(Some(&code))?;
+    vm.jit_compile()?;
+    let none: Option<rbpf::EbpfVmRaw<'_>> = None;
+    let by_hand: Work<'_> = Box::new(|| {
+        Ok(best(1, CALLS, || {
+            // SAFETY: eleven numbers, and a function that reads nothing.
+            black_box(unsafe { hookpoints_scalar(black_box(empty_scalar), black_box(&from).as_ptr(), CALLS as u64) });
+        }))
+    });
+    let null: Work<'_> = Box::new(|| {
+        Ok(best(1, CALLS, || {
+            // SAFETY: a pointer that can be read.
+            black_box(unsafe { null_checks_scalar(black_box(&raw const gate), CALLS as u64) });
+        }))
+    });
+    let rbpf_null: Work<'_> = Box::new(|| {
+        Ok(best(1, CALLS, || {
+            for _ in 0..CALLS {
+                if black_box(&none).is_some() {
+                    eprintln!("nobody is there");
+                }
+            }
+        }))
+    });
+    let works = [by_hand, rbpf_hookpoint(&vm, &from), null, rbpf_null];
+    let [by_hand, rbpf, null, rbpf_null] = by_turns(ROUNDS, works)?;
+    Ok(vec![
+        Row::new("attached hookpoint", "ns", None, rbpf, by_hand),
+        Row::new("hookpoint with statistics", "ns", None, rbpf, by_hand),
+        Row::new("detached hookpoint", "ns", None, rbpf_null, null),
+    ])
+}
+
+fn rbpf_hookpoint<'a>(vm: &'a rbpf::EbpfVmRaw<'_>, from: &'a [u64; 11]) -> Work<'a> {
+    Box::new(move || {
+        let mut failed = false;
+        let took = best(1, CALLS, || {
+            for _ in 0..CALLS {
+                let mut context = [0u8; 88];
+                for (field, value) in context.chunks_exact_mut(8).zip(black_box(from)) {
+                    field.copy_from_slice(&value.to_ne_bytes());
+                }
+                // SAFETY: what rbpf compiled from a program that is fine.
+                failed |= black_box(unsafe { vm.execute_program_jit(&mut context) }).is_err();
+            }
+        });
+        if failed { bail!("rbpf failed to run a program") } else { Ok(took) }
+    })
+}
+
+/// Nobody beside it publishes; a host of rbpf's would exchange its programs under a lock.
+fn publish() -> Result<Row> {
+    let (place, mut next) = (Mutex::new(Arc::new(trivial())), Arc::new(trivial()));
+    let [took] = by_turns(
+        ROUNDS,
+        [Box::new(|| {
+            Ok(best(1, CALLS, || {
+                for _ in 0..CALLS {
+                    std::mem::swap(&mut *place.lock().unwrap_or_else(PoisonError::into_inner), black_box(&mut next));
+                }
+            }) / 1000.0)
+        })],
+    )?;
+    Ok(Row::new("publish", "us", None, took, took))
+}
+
+/// What a reload took where it was done first, on average: uBPF, without verification.
+const FIRST_RELOAD_US: f64 = 186.0;
+
+/// The default programs that rbpf takes, by its means: read, their section found, checked in its way, compiled; the median.
+fn reload(programs: &Path) -> Result<Row> {
+    const RELOADS: usize = 300;
+    let names =
+        ["hash", "schedule_task", "execute_forever", "load", "update_used_memory", "allocate_new_block", "unpin"];
+    let mut took = Vec::new();
+    for name in names {
+        let path = programs.join(format!("default_{name}.bpf.o"));
+        let reload = || -> Result<bool> {
+            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let elf = object::File::parse(&*bytes)?;
+            let section = elf.sections().find(|section| section.name().is_ok_and(|name| name.starts_with("duckdb/")));
+            let code = section.with_context(|| format!("{} has no program", path.display()))?;
+            let vm = rbpf::EbpfVmRaw::new(Some(code.data()?));
+            Ok(vm.is_ok_and(|mut vm| vm.jit_compile().is_ok()))
+        };
+        if !reload()? {
+            eprintln!("rbpf does not take default_{name}");
+            continue;
+        }
+        for _ in 0..RELOADS {
+            let start = Instant::now();
+            black_box(reload()?);
+            took.push(start.elapsed().as_nanos() as f64 / 1000.0);
+        }
+    }
+    took.sort_by(f64::total_cmp);
+    let median = took.get(took.len() / 2).copied().context("rbpf takes none of the default programs")?;
+    Ok(Row::new("reload of a default program", "us", None, median, FIRST_RELOAD_US))
 }
 
 fn keys() -> Result<Vec<Row>> {
@@ -129,7 +244,7 @@ fn keys() -> Result<Vec<Row>> {
     let ours: Work<'_> = Box::new(|| Ok(best(20, KEYS, || program.hash_keys(black_box(&batch(keys, &mut out))))));
     let [ours, scalar, avx2, rbpf] = by_turns(ROUNDS, [ours, native(murmur_scalar), native(avx2), rbpf_keys(keys)?])?;
     eprintln!("gcc -O3 -mavx2: {avx2:.3} ns a key");
-    Ok(vec![Row::new("hash per key, murmur of 2048 u64", "ns", ours, Some(rbpf), Some(scalar))])
+    Ok(vec![Row::new("hash per key, murmur of 2048 u64", "ns", Some(ours), rbpf, scalar)])
 }
 
 /// rbpf knows no loop over keys: a call for each.
@@ -187,20 +302,17 @@ fn codegen() -> Result<Vec<Row>> {
                 Ok(executable)
             },
         );
-        // rbpf panics where the code needs more than a page.
-        let in_a_page = size <= 200;
+        // rbpf panics where the code needs more than a page: more is compiled as programs of 200.
+        let (parts, part) = (size.div_ceil(200), mixed(size.min(200)));
         let rbpf = compiling(
-            || Ok(rbpf::EbpfVmNoData::new(in_a_page.then_some(&code[..]))?),
-            |mut vm| {
-                if in_a_page {
-                    vm.jit_compile()?;
-                }
-                Ok(vm)
+            || (0..parts).map(|_| Ok(rbpf::EbpfVmNoData::new(Some(&part))?)).collect::<Result<Vec<_>>>(),
+            |mut vms| {
+                vms.iter_mut().try_for_each(|vm| vm.jit_compile())?;
+                Ok(vms)
             },
         );
         let [ours, sbpf, rbpf] = by_turns(TURNS, [ours, sbpf, rbpf])?.map(|took| took / 1000.0);
-        let rbpf = in_a_page.then_some(rbpf);
-        rows.push(Row::new(format!("codegen {size} instructions"), "us", ours, rbpf, Some(sbpf)));
+        rows.push(Row::new(format!("codegen {size} instructions"), "us", Some(ours), rbpf, sbpf));
     }
     Ok(rows)
 }

@@ -145,8 +145,15 @@ impl Value {
 
 type State = [Value; 11];
 
-/// The slots of a function that has no loop, each after all that lead to it; what follows an instruction comes next where it can.
-pub struct Order(Vec<usize>);
+/// How a function that has no loop is walked.
+pub struct Order {
+    /// Each after all that lead to it; what follows an instruction comes next where it can.
+    slots: Vec<usize>,
+    /// By slot, during a walk: what is known where jumps lead to it; None: none does so far. Each walk leaves it as it was, for the next.
+    before: Vec<Option<State>>,
+    /// By slot: whether anything but the slot before it in the order may lead there.
+    marks: Vec<bool>,
+}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Visit {
@@ -185,15 +192,30 @@ impl Order {
             }
         }
         slots.reverse();
-        Some(Order(slots))
+        let mut marks = vec![false; code.len()];
+        for (index, &pc) in slots.iter().enumerate() {
+            let [jump, next] = leads_to(code, pc)?;
+            let next = next.filter(|next| slots.get(index + 1) != Some(next));
+            jump.into_iter().chain(next).for_each(|to| marks[to] = true);
+        }
+        Some(Order { slots, before: vec![None; code.len()], marks })
     }
+}
+
+fn join(a: &State, b: &State) -> State {
+    std::array::from_fn(|reg| a[reg].join(b[reg]))
+}
+
+/// Of a jump by so many slots.
+fn target(pc: usize, off: i32) -> Option<usize> {
+    usize::try_from(pc as i64 + 1 + i64::from(off)).ok()
 }
 
 /// Where a slot's instruction leads: by a jump, and to the next one.
 fn leads_to(code: &[Option<Op>], pc: usize) -> Option<[Option<usize>; 2]> {
     let op = (*code.get(pc)?)?;
     let jump = match op.jump() {
-        Some(off) => Some(usize::try_from(pc as i64 + 1 + i64::from(off)).ok()?),
+        Some(off) => Some(target(pc, off)?),
         None => None,
     };
     Some([jump, op.falls_through().then_some(pc + op.slots())])
@@ -201,24 +223,16 @@ fn leads_to(code: &[Option<Op>], pc: usize) -> Option<[Option<usize>; 2]> {
 
 impl Body {
     /// None: it cannot be inlined.
-    pub fn new(emitter: &Emitter<'_>, order: &Order, layout: Layout, ty: Option<u32>) -> Option<Body> {
-        let code = &emitter.verified.graph().ops[..emitter.verified.text().functions.first()?.end];
-        let mut start = [Value::Unusable; 11];
-        start[1] = Value::Context(0);
-        start[usize::from(R10)] = Value::Stack;
-        let mut walk =
-            Walk { emitter, layout, ty, before: vec![None; code.len()], steps: Vec::with_capacity(code.len()) };
-        walk.before[0] = Some(start);
-        for (index, &pc) in order.0.iter().enumerate() {
-            let (Some(op), Some(state)) = (code[pc], walk.before[pc]) else { continue };
-            if let Some(to) = walk.step(pc, op, state)?
-                && order.0.get(index + 1) != Some(&to)
-            {
-                walk.steps.push(Step::Goto { to });
-            }
+    pub fn new(emitter: &Emitter<'_>, order: &mut Order, layout: Layout, ty: Option<u32>) -> Option<Body> {
+        let steps = Vec::with_capacity(order.slots.len());
+        let mut walk = Walk { emitter, layout, ty, before: &mut order.before, marks: &order.marks, steps };
+        if walk.all(&order.slots).is_none() {
+            walk.before.fill(None);
+            return None;
         }
         let mut body = Body { steps: walk.steps };
         body.drop_needless_jumps();
+        body.fold_extensions();
         body.drop_dead();
         Some(body)
     }
@@ -232,6 +246,14 @@ impl Body {
     pub fn reads_only_whole(&self) -> bool {
         self.steps.iter().all(|step| match step {
             Step::Field { offset, .. } => (WHOLE..LEN).contains(offset),
+            _ => true,
+        })
+    }
+
+    /// Of the key itself it reads no more bytes than an integer of that size has: how the others follow from it does not matter.
+    pub fn reads_within(&self, of: Size) -> bool {
+        self.steps.iter().all(|step| match *step {
+            Step::Field { offset, size, .. } => offset >= HI || offset + size.bytes() <= of.bytes(),
             _ => true,
         })
     }
@@ -252,6 +274,32 @@ impl Body {
         kept.reverse();
         let targets: Vec<usize> = kept.iter().filter_map(|step| step.target()).collect();
         kept.retain(|step| !matches!(step, Step::Mark(mark) if !targets.contains(mark)));
+        self.steps = kept;
+    }
+
+    /// Two shifts by 32 that extend the lower half, as clang writes it; of a field that was just read, that is how to read it.
+    fn fold_extensions(&mut self) {
+        let by_32 = |step: Option<&Step>, shift| match step {
+            Some(&Step::Alu { op, width: Width::W64, dst, src: Source::Const(32) }) if op == shift => Some(dst),
+            _ => None,
+        };
+        let mut kept: Vec<Step> = Vec::with_capacity(self.steps.len());
+        for &step in &self.steps {
+            let signed = by_32(Some(&step), Alu::Arsh);
+            let extended = signed.or(by_32(Some(&step), Alu::Rsh));
+            let Some(reg) = extended.filter(|_| by_32(kept.last(), Alu::Lsh) == extended) else {
+                kept.push(step);
+                continue;
+            };
+            kept.pop();
+            match kept.last_mut() {
+                Some(Step::Field { dst, size: size @ Size::D, signed: is_signed, .. }) if *dst == reg => {
+                    (*size, *is_signed) = (Size::W, signed.is_some());
+                }
+                _ if signed.is_some() => kept.push(Step::MovSx { width: Width::W64, bits: 32, dst: reg, src: reg }),
+                _ => kept.push(Step::Alu { op: Alu::Mov, width: Width::W32, dst: reg, src: Source::Reg(reg) }),
+            }
+        }
         self.steps = kept;
     }
 
@@ -333,15 +381,40 @@ struct Walk<'a, 'b> {
     emitter: &'a Emitter<'b>,
     layout: Layout,
     ty: Option<u32>,
-    /// By slot: what is known before it; None: nothing leads there.
-    before: Vec<Option<State>>,
+    before: &'a mut [Option<State>],
+    marks: &'a [bool],
     steps: Vec<Step>,
 }
 
 impl Walk<'_, '_> {
+    /// None: it cannot be inlined.
+    fn all(&mut self, slots: &[usize]) -> Option<()> {
+        let mut state = [Value::Unusable; 11];
+        state[1] = Value::Context(0);
+        state[usize::from(R10)] = Value::Stack;
+        // Whether the step before leads here.
+        let mut flows = true;
+        for (index, &pc) in slots.iter().enumerate() {
+            if let Some(before) = self.before[pc].take() {
+                state = if flows { join(&before, &state) } else { before };
+            } else if !flows {
+                continue;
+            }
+            if self.marks[pc] {
+                self.steps.push(Step::Mark(pc));
+            }
+            let next = self.step(pc, self.emitter.verified.graph().ops[pc]?, &mut state)?;
+            flows = next.is_some() && next.as_ref() == slots.get(index + 1);
+            if let Some(to) = next.filter(|_| !flows) {
+                self.lead(to, &state)?;
+                self.steps.push(Step::Goto { to });
+            }
+        }
+        Some(())
+    }
+
     /// The slot that comes next, unless the instruction jumps or ends. None: it cannot be inlined.
-    fn step(&mut self, pc: usize, op: Op, mut state: State) -> Option<Option<usize>> {
-        self.steps.push(Step::Mark(pc));
+    fn step(&mut self, pc: usize, op: Op, state: &mut State) -> Option<Option<usize>> {
         match op {
             Op::Exit => {
                 if !state[0].is_number() {
@@ -350,22 +423,18 @@ impl Walk<'_, '_> {
                 self.steps.push(Step::Goto { to: END });
                 return Some(None);
             }
-            Op::Goto { off } => return self.lead(pc, off, state).map(Some),
+            Op::Goto { off } => return target(pc, off).map(Some),
             Op::Branch { cond, width, dst, src, off } => return self.branch(pc, (cond, width, dst, src), off, state),
-            op => self.plain(op, &mut state)?,
+            op => self.plain(op, state)?,
         }
-        self.lead(pc, op.slots() as i32 - 1, state).map(Some)
+        Some(Some(pc + op.slots()))
     }
 
-    /// A way to another slot.
-    fn lead(&mut self, pc: usize, off: i32, state: State) -> Option<usize> {
-        let to = usize::try_from(pc as i64 + 1 + i64::from(off)).ok()?;
+    /// A way to another slot, by a jump.
+    fn lead(&mut self, to: usize, state: &State) -> Option<()> {
         let before = self.before.get_mut(to)?;
-        *before = Some(match *before {
-            None => state,
-            Some(known) => std::array::from_fn(|reg| known[reg].join(state[reg])),
-        });
-        Some(to)
+        *before = Some(before.as_ref().map_or(*state, |before| join(before, state)));
+        Some(())
     }
 
     fn branch(
@@ -373,9 +442,9 @@ impl Walk<'_, '_> {
         pc: usize,
         (cond, width, dst, src): (Cond, Width, Reg, Operand),
         off: i16,
-        state: State,
+        state: &State,
     ) -> Option<Option<usize>> {
-        let (a, b) = (state[usize::from(dst)], self.operand(&state, src)?);
+        let (a, b) = (state[usize::from(dst)], self.operand(state, src)?);
         let taken = match (a, b) {
             (Value::Known(a), Value::Known(b)) => Some(isa::compare(cond, width, a, b)),
             // A null check of what is never null.
@@ -386,13 +455,14 @@ impl Walk<'_, '_> {
             _ => return None,
         };
         if taken != Some(false) {
-            let to = self.lead(pc, off.into(), state)?;
+            let to = target(pc, off.into())?;
             if taken == Some(true) {
                 return Some(Some(to));
             }
+            self.lead(to, state)?;
             self.steps.push(Step::Branch { cond, width, dst, src: source(src, b), to });
         }
-        self.lead(pc, 0, state).map(Some)
+        Some(Some(pc + 1))
     }
 
     fn operand(&self, state: &State, src: Operand) -> Option<Value> {

@@ -35,6 +35,8 @@ use super::{
 };
 use crate::isa::Size;
 use body::{Body, Order};
+#[cfg(test)]
+pub use vector::WITHOUT_AVX512;
 
 const KEY: u8 = 12;
 const OUT: u8 = 9;
@@ -74,6 +76,21 @@ enum Layout {
 }
 
 impl Layout {
+    /// What a body sees of it. Signs that no load reaches are none, so that loops are shared.
+    fn seen_by(self, body: Option<&Body>) -> Layout {
+        match self {
+            Layout::Integers(size, true) if body.is_some_and(|body| body.reads_within(size)) => {
+                Layout::Integers(size, false)
+            }
+            _ => self,
+        }
+    }
+
+    /// Such a field is the key, zero-extended, as a load of its own size leaves it.
+    fn is_key(self, offset: u32, size: Size) -> bool {
+        matches!(self, Layout::Integers(of, false) if of != Size::D && offset == 0 && size.bytes() >= of.bytes())
+    }
+
     /// By number (enum duckbpf_key_layout).
     const ALL: [Layout; abi::DUCKBPF_KEYS_COUNT as usize] = [
         Layout::Integers(Size::B, true),
@@ -131,18 +148,22 @@ struct Loop {
 
 /// The loops' function: `extern "C" fn(*const duckbpf_hash_batch)`. Ok: whether of strings the program reads `whole` alone.
 pub fn emit(emitter: &Emitter<'_>, ops: &mut Assembler) -> Result<bool, String> {
-    let order = emitter.verified.text().functions.first().and_then(|first| {
+    let mut order = emitter.verified.text().functions.first().and_then(|first| {
         let code = emitter.verified.graph().ops.get(..first.end)?;
         Order::new(code)
     });
-    let body = |layout, ty| Body::new(emitter, order.as_ref()?, layout, ty);
+    let mut body = |layout, ty| Body::new(emitter, order.as_mut()?, layout, ty);
     // Inlined at all, a body is so for every type.
-    let mut cases = cases(emitter, body(Layout::Contexts, None).is_some());
+    let is_inlined = body(Layout::Contexts, None).is_some();
+    let asks_type = is_inlined && emitter.verified.facts().context_bytes >> TYPE & 0xf != 0;
+    let mut cases = cases(emitter, asks_type);
     let mut loops: Vec<Loop> = Vec::new();
     let mut labels = Vec::new();
     for case in &cases {
         let layout = Layout::ALL[case.layout as usize];
-        let body = body(layout, case.ty);
+        // Contexts of any type are rare where each type has a loop: tests, and those of quality.
+        let body = if asks_type && case.ty.is_none() { None } else { body(layout, case.ty) };
+        let layout = layout.seen_by(body.as_ref());
         let known = loops.iter().find(|known| known.layout == layout && known.body == body);
         let label = known.map_or_else(|| ops.new_label(), |known| known.label);
         if known.is_none() {
@@ -192,8 +213,7 @@ fn strings_by_whole(cases: &[Case], labels: &[Label], loops: &[Loop]) -> Option<
     body.reads_only_whole().then(|| body.clone())
 }
 
-fn cases(emitter: &Emitter<'_>, is_inlined: bool) -> Vec<Case> {
-    let asks_type = is_inlined && emitter.verified.facts().context_bytes >> TYPE & 0xf != 0;
+fn cases(emitter: &Emitter<'_>, asks_type: bool) -> Vec<Case> {
     let wanted = emitter.verified.object().hash_types.unwrap_or(u64::MAX);
     let types = if asks_type { 0..abi::DUCKBPF_TYPE_COUNT } else { 0..0 };
     let by_type = types.filter(|ty| wanted >> ty & 1 != 0).map(|ty| Case { layout: layout_of_type(ty), ty: Some(ty) });
@@ -232,17 +252,21 @@ fn dispatch(ops: &mut Assembler, cases: &[Case], labels: &[Label], done: Label) 
     dynasm!(ops; .arch x64; mov rdi, r9; mov rcx, r10; sub rcx, r9; shr rcx, 3; xor eax, eax; rep stosq);
 }
 
-/// A context on the stack for each key, and a call.
+/// A context on the stack for each key, unless it is one, and a call.
 fn emit_calls(emitter: &Emitter<'_>, ops: &mut Assembler, layout: Layout) {
     let again = ops.new_label();
     dynasm!(ops; .arch x64; mov r13, r9; mov r14, r10; =>again);
-    for (field, size) in [(LO, Size::D), (HI, Size::D), (WHOLE, Size::D), (LEN, Size::W), (TYPE, Size::W)] {
-        ops.reserve();
-        scalar::read_field(ops, layout, R11, field, size, scalar::Extension { signed: false, key: 0 });
-        store(ops, size, Place { off: MADE.off + field as i32, ..MADE }, Src::Reg(R11));
+    let mut context = Place { base: KEY, off: 0 };
+    if layout != Layout::Contexts {
+        context = MADE;
+        for (field, size) in [(LO, Size::D), (HI, Size::D), (WHOLE, Size::D), (LEN, Size::W), (TYPE, Size::W)] {
+            ops.reserve();
+            scalar::read_field(ops, layout, R11, field, size, scalar::Extension { signed: false, key: 0 });
+            store(ops, size, Place { off: MADE.off + field as i32, ..MADE }, Src::Reg(R11));
+        }
     }
     ops.reserve();
-    lea(ops, RDI, MADE);
+    lea(ops, RDI, context);
     emitter.call(ops, 0);
     dynasm!(ops; .arch x64
         ; mov [r13], rax

@@ -228,18 +228,19 @@ pub fn read_field(ops: &mut Assembler, layout: Layout, dst: u8, offset: u32, siz
     let at = Place { base: KEY, off: key * layout.stride() };
     let field = Place { off: at.off + offset as i32, ..at };
     match (layout, offset) {
-        (Layout::Contexts, _) | (Layout::Pairs, ..WHOLE) | (Layout::Integers(Size::D, _), ..HI) => {
-            load(ops, size, signed, dst, field);
-        }
+        (Layout::Contexts, _) | (Layout::Pairs, ..WHOLE) => load(ops, size, signed, dst, field),
         (Layout::Wholes, WHOLE..LEN) => {
             load(ops, size, signed, dst, Place { off: field.off - WHOLE as i32, ..field });
         }
+        (Layout::Integers(of, _), ..HI) if offset + size.bytes() <= of.bytes() => load(ops, size, signed, dst, field),
         (Layout::Integers(of, extend), ..HI) => {
             load(ops, of, extend, dst, at);
             if offset != 0 {
                 alu(ops, Alu::Rsh, Width::W64, dst, Src::Imm(8 * offset as i32));
             }
-            narrow(ops, size, signed, dst);
+            if extend {
+                narrow(ops, size, signed, dst);
+            }
         }
         (_, ..LEN) => constant(ops, dst, 0),
         _ => read_batch(ops, dst, offset, size, signed),

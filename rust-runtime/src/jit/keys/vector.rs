@@ -1,7 +1,8 @@
 //! Loops that work on eight keys a turn, four in a register: AVX2.
 //!
 //! For bodies without branches whose operations AVX2 has or that a few of its instructions make up: addition, bits, shifts by
-//! constants, and multiplication out of 32-bit halves. The keys that do not fill a turn are the scalar loop's.
+//! constants, and multiplication out of 32-bit halves, or by the instruction for it where the processor has AVX-512. The keys that do
+//! not fill a turn are the scalar loop's.
 
 use dynasm::dynasm;
 
@@ -39,26 +40,28 @@ enum Item {
 struct Plan {
     values: Vec<Reg>,
     items: Vec<Item>,
+    /// By vpmullq, with no halves.
+    multiplies: bool,
 }
 
 impl Plan {
     /// None: the body is not for AVX2.
-    fn new(body: &Body) -> Option<Plan> {
-        let mut plan = Plan::default();
+    fn new(layout: Layout, body: &Body) -> Option<Plan> {
+        let mut plan = Plan { multiplies: multiplies(), ..Plan::default() };
         for &step in &body.steps {
-            plan.admit(step)?;
+            plan.admit(layout, step)?;
         }
         (plan.values.contains(&0) && plan.values.len() + plan.items.len() <= ROOM).then_some(plan)
     }
 
-    fn admit(&mut self, step: Step) -> Option<()> {
+    fn admit(&mut self, layout: Layout, step: Step) -> Option<()> {
         match step {
             Step::Field { offset, size, signed, dst } => {
                 if offset >= LEN && !signed {
                     self.item(Item::Batch { offset, size });
                 } else if offset >= LEN || signed && size != Size::D {
                     return None;
-                } else if size == Size::W {
+                } else if size == Size::W && !layout.is_key(offset, size) {
                     self.item(Item::Const(LOWER));
                 }
                 self.value(dst);
@@ -93,7 +96,7 @@ impl Plan {
             }
             (Alu::Mul, Source::Const(by)) => {
                 self.item(Item::Const(by));
-                if width == Width::W64 && by >> 32 != 0 {
+                if width == Width::W64 && by >> 32 != 0 && !self.multiplies {
                     self.item(Item::Const(by >> 32));
                 }
             }
@@ -148,12 +151,27 @@ impl Plan {
     }
 }
 
+/// Whether the processor has vpmullq: AVX-512 with its shorter registers.
+fn multiplies() -> bool {
+    #[cfg(test)]
+    if WITHOUT_AVX512.get() {
+        return false;
+    }
+    is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl")
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Compiles as for a processor that has AVX2 alone.
+    pub static WITHOUT_AVX512: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 /// The loop for as many keys as fill turns; false: there is none.
 pub fn emit(ops: &mut Assembler, layout: Layout, body: &Body) -> bool {
     if layout == Layout::Contexts || !body.is_straight() || !is_x86_feature_detected!("avx2") {
         return false;
     }
-    let Some(plan) = Plan::new(body) else { return false };
+    let Some(plan) = Plan::new(layout, body) else { return false };
     let (again, rest) = (ops.new_label(), ops.new_label());
     let (keys, out) = (KEYS_A_TURN * layout.stride(), 8 * KEYS_A_TURN);
     ops.reserve();
@@ -179,22 +197,29 @@ pub fn emit(ops: &mut Assembler, layout: Layout, body: &Body) -> bool {
 /// Four keys of a turn, and their hashes stored.
 fn four(ops: &mut Assembler, layout: Layout, body: &Body, plan: &Plan, first: i32) {
     let mut steps = body.steps.as_slice();
+    // What was just written, and where its upper half is known to lie.
+    let mut upper = None;
     while let [step, rest @ ..] = steps {
-        steps = rest;
         ops.reserve();
-        // A shift takes its operand from anywhere.
-        if let (
-            &Step::Alu { op: Alu::Mov, width: Width::W64, dst, src: Source::Reg(src) },
-            Some(&Step::Alu { op, width: Width::W64, dst: again, src: Source::Const(count) }),
-        ) = (step, rest.first())
-            && dst == again
-            && matches!(op, Alu::Lsh | Alu::Rsh)
-        {
-            shift(ops, op, plan.of(dst), plan.of(src), count);
-            steps = &rest[1..];
+        if let Some(folded) = Folded::find(steps) {
+            upper = folded.emit(ops, plan);
+            steps = &steps[folded.len()..];
             continue;
         }
-        emit_step(ops, layout, plan, *step, first);
+        match *step {
+            Step::Alu { op: Alu::Mul, width: Width::W64, dst, src } => {
+                let upper = upper.filter(|(known, _)| *known == dst).map_or(Upper::Unknown, |(_, upper)| upper);
+                multiply_by(ops, plan, plan.of(dst), src, upper);
+            }
+            step => emit_step(ops, layout, plan, step, first),
+        }
+        upper = match *step {
+            Step::Field { dst, offset, size, signed: false } if offset < LEN && size != Size::D => {
+                Some((dst, Upper::Zero))
+            }
+            _ => None,
+        };
+        steps = rest;
     }
     let result = plan.of(0);
     ops.reserve();
@@ -204,6 +229,73 @@ fn four(ops: &mut Assembler, layout: Layout, body: &Body, plan: &Plan, first: i3
             dynasm!(ops; .arch x64; vpermq Ry(T), Ry(result), BYTE 0xd8u8 as i8; vmovdqu [r9 + 8 * first], Ry(T))
         }
         _ => dynasm!(ops; .arch x64; vmovdqu [r9 + 8 * first], Ry(result)),
+    }
+}
+
+/// The upper half of a number, for whoever multiplies it.
+#[derive(Clone, Copy)]
+enum Upper {
+    Unknown,
+    Zero,
+    /// A register that holds it.
+    In(u8),
+}
+
+/// Steps that become fewer instructions together: registers of AVX take operands from anywhere.
+enum Folded {
+    /// `b = a; b = b shifted`
+    Shift { op: Alu, to: Reg, from: Reg, count: u64 },
+    /// `b = a; b >>= 32; b ^= a`, or `a ^= b`: what the exclusive or leaves has the upper half that a had.
+    Mix { shifted: Reg, from: Reg, to: Reg },
+}
+
+impl Folded {
+    fn find(steps: &[Step]) -> Option<Folded> {
+        let [
+            Step::Alu { op: Alu::Mov, width: Width::W64, dst: to, src: Source::Reg(from) },
+            Step::Alu { op: op @ (Alu::Lsh | Alu::Rsh), width: Width::W64, dst: again, src: Source::Const(count) },
+            rest @ ..,
+        ] = steps
+        else {
+            return None;
+        };
+        let (shifted, from) = (*to, *from);
+        if shifted != *again || shifted == from {
+            return None;
+        }
+        let halves = *op == Alu::Rsh && *count == 32;
+        match rest.first() {
+            Some(&Step::Alu { op: Alu::Xor, width: Width::W64, dst: to, src: Source::Reg(other) })
+                if halves && [(shifted, from), (from, shifted)].contains(&(to, other)) =>
+            {
+                Some(Folded::Mix { shifted, from, to })
+            }
+            _ => Some(Folded::Shift { op: *op, to: shifted, from, count: *count }),
+        }
+    }
+
+    /// Steps that it stands for.
+    fn len(&self) -> usize {
+        match self {
+            Folded::Shift { .. } => 2,
+            Folded::Mix { .. } => 3,
+        }
+    }
+
+    fn emit(&self, ops: &mut Assembler, plan: &Plan) -> Option<(Reg, Upper)> {
+        match *self {
+            Folded::Shift { op, to, from, count } => {
+                shift(ops, op, plan.of(to), plan.of(from), count);
+                None
+            }
+            Folded::Mix { shifted, from, to } => {
+                let upper = if to == shifted { T } else { plan.of(shifted) };
+                let (to_x, from) = (plan.of(to), plan.of(from));
+                shift_right(ops, upper, from, 32);
+                dynasm!(ops; .arch x64; vpxor Ry(to_x), Ry(upper), Ry(from));
+                Some((to, Upper::In(upper)))
+            }
+        }
     }
 }
 
@@ -260,6 +352,9 @@ fn field(ops: &mut Assembler, layout: Layout, plan: &Plan, to: u8, (offset, size
             }
         }
     }
+    if layout.is_key(offset, size) {
+        return;
+    }
     let shift = (8 * (offset % 8)) as i8;
     if shift != 0 {
         shift_right(ops, to, to, shift);
@@ -296,6 +391,13 @@ fn shift_right(ops: &mut Assembler, to: u8, from: u8, count: i8) {
     ops.extend([0xc4, 0xc1 | not_b, (!to & 0xf) << 3 | 0b101, 0x73, 0xd0 | from & 7, count as u8]);
 }
 
+/// to *= by. dynasm knows no AVX-512, so this is EVEX.256.66.0F38.W1 40 /r by hand.
+fn vpmullq(ops: &mut Assembler, to: u8, by: u8) {
+    let extension = |reg: u8, bit: u8| if reg < 8 { 1 << bit } else { 0 };
+    let registers = extension(to, 7) | 1 << 6 | extension(by, 5) | 1 << 4;
+    ops.extend([0x62, registers | 0b010, 0x85 | (!to & 0xf) << 3, 0x28, 0x40, 0xc0 | (to & 7) << 3 | by & 7]);
+}
+
 fn emit_alu(ops: &mut Assembler, plan: &Plan, op: Alu, width: Width, to: u8, src: Source) {
     let from = match src {
         Source::Reg(reg) => plan.of(reg),
@@ -309,12 +411,7 @@ fn emit_alu(ops: &mut Assembler, plan: &Plan, op: Alu, width: Width, to: u8, src
         (Alu::Xor, _) => dynasm!(ops; .arch x64; vpxor Ry(to), Ry(to), Ry(from)),
         (Alu::Mov, _) => dynasm!(ops; .arch x64; vmovdqa Ry(to), Ry(from)),
         (Alu::Mul, _) if width == Width::W32 => dynasm!(ops; .arch x64; vpmuludq Ry(to), Ry(to), Ry(from)),
-        (Alu::Mul, Source::Const(by)) if by >> 32 == 0 => multiply(ops, to, from, None),
-        (Alu::Mul, Source::Const(by)) => multiply(ops, to, from, Some(plan.constant(by >> 32))),
-        (Alu::Mul, Source::Reg(_)) => {
-            shift_right(ops, U, from, 32);
-            multiply(ops, to, from, Some(U));
-        }
+        (Alu::Mul, _) => return multiply_by(ops, plan, to, src, Upper::Unknown),
         (Alu::Arsh, Source::Const(count)) => dynasm!(ops; .arch x64; vpsrad Ry(to), Ry(to), (count & 31) as i8),
         (Alu::Rsh, Source::Const(count)) if width == Width::W32 => {
             clear_upper(ops, plan, width, to);
@@ -328,12 +425,66 @@ fn emit_alu(ops: &mut Assembler, plan: &Plan, op: Alu, width: Width, to: u8, src
     clear_upper(ops, plan, width, to);
 }
 
-/// to *= by, of which `upper` holds the upper halves; None: they are 0. to may be by.
-fn multiply(ops: &mut Assembler, to: u8, by: u8, upper: Option<u8>) {
-    shift_right(ops, T, to, 32);
-    dynasm!(ops; .arch x64; vpmuludq Ry(T), Ry(T), Ry(by));
-    if let Some(upper) = upper {
-        dynasm!(ops; .arch x64; vpmuludq Ry(U), Ry(to), Ry(upper); vpaddq Ry(T), Ry(T), Ry(U));
+/// to *= src, of all 64 bits.
+fn multiply_by(ops: &mut Assembler, plan: &Plan, to: u8, src: Source, of_to: Upper) {
+    match src {
+        _ if plan.multiplies => {
+            let by = match src {
+                Source::Reg(reg) => plan.of(reg),
+                Source::Const(by) => plan.constant(by),
+            };
+            vpmullq(ops, to, by);
+        }
+        Source::Const(by) if by >> 32 == 0 => multiply(ops, to, plan.constant(by), of_to, None),
+        Source::Const(by) => multiply(ops, to, plan.constant(by), of_to, Some(plan.constant(by >> 32))),
+        Source::Reg(reg) => {
+            let by = plan.of(reg);
+            shift_right(ops, U, by, 32);
+            multiply(ops, to, by, of_to, Some(U));
+        }
+    }
+}
+
+/// to *= by, of which `of_by` holds the upper halves; None: they are 0. to may be by.
+fn multiply(ops: &mut Assembler, to: u8, by: u8, of_to: Upper, of_by: Option<u8>) {
+    let of_to = match of_to {
+        Upper::Zero => None,
+        Upper::In(upper) => Some(upper),
+        Upper::Unknown => {
+            shift_right(ops, T, to, 32);
+            Some(T)
+        }
+    };
+    match (of_to, of_by) {
+        (None, None) => return dynasm!(ops; .arch x64; vpmuludq Ry(to), Ry(to), Ry(by)),
+        (Some(upper), None) => dynasm!(ops; .arch x64; vpmuludq Ry(T), Ry(upper), Ry(by)),
+        (None, Some(of_by)) => dynasm!(ops; .arch x64; vpmuludq Ry(T), Ry(to), Ry(of_by)),
+        (Some(upper), Some(of_by)) => dynasm!(ops; .arch x64
+            ; vpmuludq Ry(T), Ry(upper), Ry(by)
+            ; vpmuludq Ry(U), Ry(to), Ry(of_by)
+            ; vpaddq Ry(T), Ry(T), Ry(U)
+        ),
     }
     dynasm!(ops; .arch x64; vpsllq Ry(T), Ry(T), 32; vpmuludq Ry(to), Ry(to), Ry(by); vpaddq Ry(to), Ry(to), Ry(T));
+}
+
+#[cfg(test)]
+mod tests {
+    use iced_x86::{Decoder, DecoderOptions};
+
+    use super::*;
+
+    #[test]
+    fn instructions_by_hand_are_what_they_say() {
+        for (to, by) in [(0, 2), (3, 12), (9, 1), (13, 13)] {
+            let mut ops = Assembler::new(0, 0);
+            vpmullq(&mut ops, to, by);
+            shift_right(&mut ops, to, by, 32);
+            let code = ops.finish().unwrap();
+            let said: Vec<String> =
+                Decoder::new(64, &code, DecoderOptions::NONE).iter().map(|insn| insn.to_string()).collect();
+            let expected = [format!("vpmullq ymm{to},ymm{to},ymm{by}"), format!("vpsrlq ymm{to},ymm{by},20h")];
+            assert_eq!(said, expected);
+        }
+    }
 }
