@@ -25,7 +25,8 @@ pub struct Array {
     shards_in_use: AtomicU32,
 }
 
-/// Where values lie: they never move. Of a per-CPU array, those of the first shard.
+/// Where values lie, for machine code: they never move. Of a per-CPU array, those of the first shard.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
 pub struct Values {
     pub base: usize,
@@ -34,7 +35,8 @@ pub struct Values {
     pub stride: usize,
 }
 
-/// The shards of a per-CPU array.
+/// The shards of a per-CPU array, for machine code.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
 pub struct Shards {
     /// Bytes from one to the next.
@@ -68,11 +70,13 @@ impl Array {
         self.slab.size()
     }
 
+    #[cfg(target_arch = "x86_64")]
     pub fn values(&self) -> Values {
         Values { base: self.slab.base() as usize, count: self.max_entries, stride: self.stride }
     }
 
     /// None: all threads share the values.
+    #[cfg(target_arch = "x86_64")]
     pub fn shards(&self) -> Option<Shards> {
         let in_use = &raw const self.shards_in_use as usize;
         (self.shard_stride != 0).then_some(Shards { stride: self.shard_stride, in_use })

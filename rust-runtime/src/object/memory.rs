@@ -24,6 +24,7 @@ pub struct MemoryError {
 pub struct RegionMap {
     pub address: usize,
     pub size: usize,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only machine code depends on it"))]
     pub writable: bool,
 }
 

@@ -111,6 +111,7 @@ pub struct Facts {
     /// By function: bytes of stack used.
     pub stack: Vec<u32>,
     /// Bytes that functions write above their stacks: none do, but some in conformance suites.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only machine code depends on it"))]
     pub above: u8,
     /// Bytes of the context that may be read, as a bit set.
     pub context_bytes: u128,
