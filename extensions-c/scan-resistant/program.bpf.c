@@ -4,7 +4,7 @@
 LICENSE("MIT");
 
 /* Of memory_limit, for blocks that stay: percent. */
-const volatile __u32 stay_percent = 75;
+const volatile __u32 stay_percent = 92;
 /* A block that so many queries wanted lately is spared, whatever stays. */
 const volatile __u32 hot_queries = 4;
 /* "Lately" is an epoch: until as much was read as memory holds. A block that stays and that nobody wanted for so many epochs goes. */

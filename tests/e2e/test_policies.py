@@ -123,7 +123,7 @@ def test_interactive_first_learns_what_is_long(table, gallery):
 
 def test_fair_tenants_hold_who_is_ahead(table, gallery):
     db = table(threads="2")
-    attach(db, gallery, "fair-tenants", "{quantum_ns: 20000000}")
+    entries = attach(db, gallery, "fair-tenants", "{quantum_ns: 20000000}")
 
     def ask(tag: int, **context) -> int:
         return decision(
@@ -142,6 +142,11 @@ def test_fair_tenants_hold_who_is_ahead(table, gallery):
     behind = ask(102, waited_ns=1, **{f"running[{tenant}]": 2})
     assert not behind & HELD, "who is behind gets a thread though all cores are taken"
     assert ask(101, cpu_ns=1_100_000_000, **{f"running[{other}]": 2}) & HELD, "who is ahead does not"
+    # Who comes has saved nothing while it idled.
+    late = level(decision(db, "fair-tenants", "query_begin", origin={"tag": 103}))
+    shares = entries("shares")[0]
+    assert shares["given_ns"][late] == shares["floor_ns"] > 0
+    assert shares["used_ns"][late] == 0 and shares["used_ns"][tenant] >= 1_100_000_000
 
 
 def test_memory_admission_learns_needs(table, gallery):

@@ -81,7 +81,7 @@ def test_a_replay_agrees_with_what_was_recorded(open_cold, tmp_path, threads):
 
 
 @pytest.mark.parametrize("policy", ["s3-fifo", "scan-resistant"])
-def test_a_policy_that_wins_when_it_is_played_wins_at_work(open_cold, tmp_path, gallery, bpf, policy):
+def test_a_policy_that_is_played_agrees_with_what_it_does_at_work(open_cold, tmp_path, gallery, bpf, policy):
     db = open_cold(memory_limit=LIMIT)
     trace = record(db, tmp_path)
     db.connection.close()
@@ -93,4 +93,4 @@ def test_a_policy_that_wins_when_it_is_played_wins_at_work(open_cold, tmp_path, 
     work(db)
     loads, reads = db.point("load")["calls"] - loads, db.point("file_read")["calls"] - reads
     assert played["optimum"][0] >= played[policy][0] > played["DuckDB"][0] + 0.05
-    assert 1 - reads / loads > played["recorded"][0] + 0.05
+    assert 1 - reads / loads == pytest.approx(played[policy][0], abs=0.02)

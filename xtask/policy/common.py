@@ -26,13 +26,14 @@ def attach_programs(connection):
         connection.execute(f"CALL hook_attach({quoted(path)}{more})")
 
 
-def connect(path, read_only=False, **config):
-    """A database with the run's programs."""
+def connect(path, read_only=False, attach=True, **config):
+    """A database, with the run's programs. They steer every database of the process: another one is opened with attach=False."""
     spill = f"{settings['folder']}/{os.getpid()}.tmp"
     config = {"allow_unsigned_extensions": "true", "threads": settings["threads"], "temp_directory": spill, **config}
     connection = duckdb.connect(path, read_only=read_only, config=config)
     connection.execute("SET enable_progress_bar = false")
-    attach_programs(connection)
+    if attach:
+        attach_programs(connection)
     return connection
 
 

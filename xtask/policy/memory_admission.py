@@ -1,5 +1,5 @@
-"""Eight clients run queries that need more memory, together, than there is. The time until all are done, by those that did not fail for want of
-memory; and what the slowest query took."""
+"""Eight clients run queries that need more memory, together, than there is. A client whose query failed for want of memory sends it again, as an
+application would, until it has its result. The time until all have theirs; and what the slowest took, of what its query takes alone."""
 
 import time
 
@@ -9,6 +9,10 @@ from common import answer, in_threads, open_database, quantile, query
 
 MIX = (9, 18, 21, 13)
 CLIENTS = 8
+#: Before a query that failed is sent again.
+PAUSE_S = 0.5
+#: A client that has no result after so long gives up, and says so.
+PATIENCE_S = 600
 
 connection = open_database(memory_limit="500MB", max_temp_directory_size="16GB")
 
@@ -24,21 +28,31 @@ for number in MIX:
     expected[number] = rows(connection, number)
     alone_s[number] = time.monotonic() - begin
 
-wrong = failed = 0
+wrong = 0
+failures = []
+first_results = []
 latencies = []
 slowdowns = []
 
 
 def client(number):
     def work():
-        global wrong, failed
+        global wrong
         cursor = connection.cursor()
         begin = time.monotonic()
-        try:
-            wrong += cursor.execute(query(number)).fetchall() != expected[number]
-        except duckdb.OutOfMemoryException:
-            failed += 1
-        took = time.monotonic() - begin
+        tries = 0
+        while (took := time.monotonic() - begin) < PATIENCE_S:
+            tries += 1
+            try:
+                result = rows(cursor, number)
+            except duckdb.OutOfMemoryException:
+                failures.append(number)
+                time.sleep(PAUSE_S)
+                continue
+            took = time.monotonic() - begin
+            wrong += result != expected[number]
+            first_results.append(tries == 1)
+            break
         latencies.append(took)
         slowdowns.append(took / alone_s[number])
 
@@ -51,12 +65,12 @@ in_threads([client(number) for number in mix])
 total_s = time.monotonic() - begin
 answer(
     total_s=total_s,
-    s_per_result=total_s / max(1, CLIENTS - failed),
-    results=CLIENTS - failed,
+    failures=len(failures),
+    at_first_try=sum(first_results),
+    without_result=CLIENTS - len(first_results),
     alone_s=sum(alone_s[number] for number in mix),
     latency_p50_s=quantile(latencies, 0.5),
     latency_max_s=max(latencies),
     slowdown_max=max(slowdowns),
     wrong=wrong,
-    failed=failed,
 )

@@ -25,7 +25,7 @@ pub struct Trial {
     /// Who frees what programs may hold waits for it.
     grace: Arc<Grace>,
     // Goes after the maps that it made.
-    _store: Store,
+    store: Store,
 }
 
 /// A hook's context as C has it, for [`Trial::call`].
@@ -56,7 +56,7 @@ impl Trial {
         let (env, gallery) = (Env::detached(), None);
         let context = load::Context { env, store: &store, gallery, current: &nothing, parameters, optional: true };
         let object = Arc::new(AttachedObject::new(load(path, context)?, Generation(0)));
-        Ok(Trial { object, grace, _store: store })
+        Ok(Trial { object, grace, store })
     }
 
     /// Calls the program of a hook, or the only one, `repeat` times, at least once, on one context, whose fields are 0 where none is
@@ -83,6 +83,11 @@ impl Trial {
 
     fn on(&self, hook: Hook) -> Option<&Program> {
         self.object.programs.iter().map(|attached| &attached.program).find(|program| program.hook() == hook)
+    }
+
+    /// Bytes that its maps take. In a database they count against the memory limit.
+    pub fn memory(&self) -> u64 {
+        self.store.budget().used()
     }
 
     /// Its maps and sections of variables.

@@ -27,27 +27,30 @@ pub static POLICIES: &[Policy] = &[
     },
     Policy {
         name: "fair-tenants",
-        workload: "tenant A with eight clients, tenant B with one, all looping TPC-H Q1, Q3, Q6, Q9, Q12, Q14; B's share of the work",
+        workload: "tenant A with eight clients, tenant B with one, all looping TPC-H Q1, Q3, Q6, Q9, Q12, Q14; B's share of the CPU",
         script: "fair_tenants.py",
         scale_factor: Some(20.0),
         rounds: 3,
         runs: &[
-            STOCK,
+            // The CPU of a tenant's tasks is known only to a program: this one counts, and leaves every decision to DuckDB.
+            Run { name: "stock", programs: Some(&[("fair-tenants", "{only_count: 1}")]), baseline: None },
             attached(&[("fair-tenants", "")]),
-            Run { name: "stock, A alone", ..STOCK },
+            Run { name: "untouched", ..STOCK },
+            Run { name: "untouched, A alone", ..STOCK },
             Run { name: "attached, A alone", programs: Some(&[("fair-tenants", "")]), baseline: None },
         ],
-        score: higher("share_b"),
-        losses: &[higher("work"), higher("busy")],
+        score: higher("cpu_share_b"),
+        losses: &[higher("work_share_b"), higher("work"), higher("busy")],
     },
     Policy {
         name: "memory-admission",
-        workload: "eight clients run TPC-H Q9, Q18, Q21, Q13, two each, at once at a memory limit of 500 MB; time until all are done, by query that did not run out of memory",
+        workload: "eight clients run TPC-H Q9, Q18, Q21, Q13, two each, at once at a memory limit of 500 MB, and send a query that ran out of memory again; \
+                   time until all have their results",
         script: "memory_admission.py",
         scale_factor: Some(20.0),
         rounds: 2,
         runs: &[STOCK, attached(&[("memory-admission", "")])],
-        score: lower("s_per_result"),
-        losses: &[lower("total_s"), lower("latency_max_s")],
+        score: lower("total_s"),
+        losses: &[lower("latency_p50_s"), lower("slowdown_max")],
     },
 ];

@@ -9,6 +9,10 @@ use super::trace::{Block, Event, Kind, Trace};
 
 /// Chooses who goes.
 pub trait Policy {
+    /// Bytes of the memory limit that the policy itself takes.
+    fn memory(&self) -> u64 {
+        0
+    }
     /// A block is in memory at the beginning.
     fn begin_with(&mut self, event: &Event);
     /// A block is wanted; `index` counts loads from 0. A missing one is in memory already, its room made.
@@ -130,8 +134,12 @@ struct Pool<'a> {
 }
 
 impl Pool<'_> {
+    fn used(&self) -> u64 {
+        self.blocks.bytes + self.others + self.policy.memory()
+    }
+
     fn memory(&self) -> Memory {
-        Memory { used: self.blocks.bytes + self.others, limit: self.limit }
+        Memory { used: self.used(), limit: self.limit }
     }
 
     fn begin_with(&mut self, event: &Event) {
@@ -163,7 +171,7 @@ impl Pool<'_> {
 
     /// Memory that is full of what is pinned is left so: the queries got it then.
     fn make_room(&mut self, event: &Event, bytes: u64) {
-        while self.blocks.bytes + self.others + bytes > self.limit {
+        while self.used() + bytes > self.limit {
             let Some(victim) = self.policy.victim(event, &self.blocks, self.memory()) else { return };
             self.blocks.remove(victim);
         }
@@ -189,10 +197,13 @@ pub mod tests {
         Trace { limit: 4, events: events.collect() }
     }
 
-    /// Takes anybody.
-    struct Careless;
+    /// Takes anybody. Itself it takes so many bytes.
+    struct Careless(u64);
 
     impl Policy for Careless {
+        fn memory(&self) -> u64 {
+            self.0
+        }
         fn begin_with(&mut self, _: &Event) {}
         fn load(&mut self, _: &Event, _: usize, _: bool, _: Memory) {}
         fn release(&mut self, _: &Event, _: Memory) -> bool {
@@ -206,8 +217,15 @@ pub mod tests {
     #[test]
     fn what_fits_is_read_once() {
         let trace = loads(&[1, 2, 3, 1, 2, 3]);
-        assert_eq!(play(&trace, 3, &mut Careless), Hits { loads: 6, hits: 3 });
-        assert_eq!(play(&trace, 1, &mut Careless), Hits { loads: 6, hits: 0 });
+        assert_eq!(play(&trace, 3, &mut Careless(0)), Hits { loads: 6, hits: 3 });
+        assert_eq!(play(&trace, 1, &mut Careless(0)), Hits { loads: 6, hits: 0 });
+    }
+
+    #[test]
+    fn what_the_policy_takes_is_missing() {
+        let trace = loads(&[1, 2, 3, 1, 2, 3]);
+        assert_eq!(play(&trace, 4, &mut Careless(1)), Hits { loads: 6, hits: 3 });
+        assert!(play(&trace, 3, &mut Careless(1)).hits < 3);
     }
 
     #[test]
@@ -217,14 +235,14 @@ pub mod tests {
             event.used = 4;
         }
         // Of four bytes one to three are the others', until all three blocks are in the account.
-        assert!(play(&trace, 3, &mut Careless).hits < 3);
+        assert!(play(&trace, 3, &mut Careless(0)).hits < 3);
     }
 
     #[test]
     fn what_was_there_at_the_beginning_is_there() {
         let mut trace = loads(&[1, 1]);
         trace.events[0].kind = Kind::Hit;
-        assert_eq!(play(&trace, 3, &mut Careless), Hits { loads: 2, hits: 2 });
+        assert_eq!(play(&trace, 3, &mut Careless(0)), Hits { loads: 2, hits: 2 });
         assert_eq!(Hits::recorded(&trace), Hits { loads: 2, hits: 1 });
     }
 
@@ -232,6 +250,6 @@ pub mod tests {
     fn what_is_pinned_stays() {
         let mut trace = loads(&[1, 2, 1]);
         trace.events.retain(|event| event.kind != Kind::Unpin);
-        assert_eq!(play(&trace, 1, &mut Careless), Hits { loads: 3, hits: 1 });
+        assert_eq!(play(&trace, 1, &mut Careless(0)), Hits { loads: 3, hits: 1 });
     }
 }

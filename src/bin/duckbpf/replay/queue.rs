@@ -121,6 +121,10 @@ fn origin(event: &Event) -> duckbpf_origin {
 }
 
 impl Policy for Queue {
+    fn memory(&self) -> u64 {
+        self.program.as_ref().map_or(0, Trial::memory)
+    }
+
     fn begin_with(&mut self, event: &Event) {
         self.insert(event.block, event.thread);
     }
