@@ -18,6 +18,7 @@ class DatabaseInstance;
 namespace duckbpf {
 
 struct QueryEntry;
+struct Profile;
 
 //! A counter that one thread writes and any thread reads
 class Counter {
@@ -92,7 +93,10 @@ uint64_t NowNs();
 
 //! The set in force; null while detached. Read it inside an epoch only.
 extern std::atomic<const duckbpf_set *> published;
-extern std::atomic<bool> sampling;
+//! Which calls are timed: TIMES_ONE_IN_64, and for each query that is profiled TIMES_A_QUERY more (profile.cpp)
+extern std::atomic<uint32_t> sampling;
+constexpr uint32_t TIMES_ONE_IN_64 = 1;
+constexpr uint32_t TIMES_A_QUERY = 2;
 //! membarrier is missing: readers fence themselves
 extern std::atomic<bool> readers_fence;
 
@@ -136,25 +140,30 @@ private:
 	const uint64_t number;
 };
 
-//! Times every 64th of a thread's calls while sampling is on
+//! Times a call, where somebody wants that: every 64th of a thread's, or all of a query's
 class Sample {
 public:
-	DUCKBPF_INLINE Sample(ThreadState &thread, Counters &counters) : counters(counters) {
-		if (__builtin_expect(sampling.load(std::memory_order_relaxed), 0) && (++thread.tick & 63) == 0) {
-			begin = NowNs();
+	DUCKBPF_INLINE Sample(ThreadState &thread, duckbpf_hook hook) : thread(thread), hook(hook) {
+		if (__builtin_expect(sampling.load(std::memory_order_relaxed), 0)) {
+			Begin();
 		}
 	}
 	DUCKBPF_INLINE ~Sample() {
 		if (__builtin_expect(begin != 0, 0)) {
-			counters.timed_ns.Add(NowNs() - begin);
-			counters.timed_calls.Add(1);
+			End();
 		}
 	}
 	Sample(const Sample &) = delete;
 	Sample &operator=(const Sample &) = delete;
 
 private:
-	Counters &counters;
+	void Begin();
+	void End();
+
+	ThreadState &thread;
+	const duckbpf_hook hook;
+	bool is_sampled = false;
+	Profile *profile = nullptr;
 	uint64_t begin = 0;
 };
 
@@ -163,8 +172,8 @@ DUCKBPF_INLINE uint64_t Enter(const duckbpf_program &program, void *ctx) {
 	return reinterpret_cast<uint64_t (*)(void *) noexcept>(program.entry)(ctx);
 }
 
-//! The same while sampling is on
-uint64_t RunSampled(ThreadState &thread, Counters &counters, const duckbpf_program &program, void *ctx);
+//! The same while some calls are timed
+uint64_t RunSampled(ThreadState &thread, duckbpf_hook hook, const duckbpf_program &program, void *ctx);
 
 //! One call of the program of a hook. Has() is false when there is none: then everything is stock.
 class ProgramCall {
@@ -182,11 +191,10 @@ public:
 	//! Runs the program. What it returns is not to be trusted; 0 when a helper failed.
 	template <class CTX>
 	DUCKBPF_INLINE uint64_t Run(CTX &ctx) {
-		auto &counters = thread.counters[hook];
-		counters.calls.Add(1);
+		thread.counters[hook].calls.Add(1);
 		// Elsewhere, so that a hookpoint has no registers to save for it.
 		const auto decision = __builtin_expect(sampling.load(std::memory_order_relaxed), 0)
-		                          ? RunSampled(thread, counters, *program, &ctx)
+		                          ? RunSampled(thread, hook, *program, &ctx)
 		                          : Enter(*program, &ctx);
 		if (__builtin_expect(thread.helper_failed, 0)) {
 			thread.helper_failed = false;

@@ -496,7 +496,7 @@ private:
 		batch.len = keys.Length();
 		batch.reserved = 0;
 		{
-			const Sample sample(thread, thread.counters[DUCKBPF_HOOK_HASH]);
+			const Sample sample(thread, DUCKBPF_HOOK_HASH);
 			program.hash_batch(&batch);
 		}
 		if (!(program.flags & DUCKBPF_PROGRAM_HASH_MIXED)) {

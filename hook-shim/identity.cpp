@@ -10,6 +10,7 @@
 #include "call.hpp"
 #include "duckbpf/host.hpp"
 #include "numbers.hpp"
+#include "profile.hpp"
 #include "table.hpp"
 #include "tags.hpp"
 
@@ -126,6 +127,9 @@ static EndedQuery DropEntry(duckdb::ClientContext &context) {
 	// The commit that follows works for nobody whose entry is there.
 	Thread().query = nullptr;
 	ForgetRun(context);
+	if (entry.profile) {
+		EndProfile(context);
+	}
 	if (entry.hash) {
 		UnbindFilters(context);
 		Unpin(entry.hash);
@@ -210,6 +214,11 @@ void CountMemory(int64_t delta) {
 	auto peak = __atomic_load_n(&query->peak_memory, __ATOMIC_RELAXED);
 	while (used > peak && !__atomic_compare_exchange_n(&query->peak_memory, &peak, used, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
 	}
+}
+
+Profile *OwnProfile() {
+	auto query = OwnQuery();
+	return query ? __atomic_load_n(&query->profile, __ATOMIC_RELAXED) : nullptr;
 }
 
 idx_t ActiveQueries() {

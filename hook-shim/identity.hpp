@@ -12,6 +12,8 @@ class DatabaseInstance;
 
 namespace duckbpf {
 
+struct Profile;
+
 struct QueryEntry {
 	duckbpf_origin origin {};
 	uint64_t start_ns = 0;
@@ -30,6 +32,8 @@ struct QueryEntry {
 	uint64_t spill_bytes = 0;
 	int64_t memory = 0;
 	int64_t peak_memory = 0;
+	//! Null: it is not profiled
+	Profile *profile = nullptr;
 };
 
 //! The entry of a query that runs, or null. Valid while the query runs.

@@ -33,7 +33,7 @@ namespace duckbpf {
 
 std::atomic<const duckbpf_program *> gate[DUCKBPF_HOOK_COUNT];
 std::atomic<const duckbpf_set *> published;
-std::atomic<bool> sampling;
+std::atomic<uint32_t> sampling {0};
 std::atomic<bool> readers_fence {false};
 std::atomic<bool> blocks_watched {false};
 
@@ -207,7 +207,11 @@ void ReadCounters(duckbpf_hook_counters *out) {
 }
 
 void SetSampling(__u32 on) {
-	sampling.store(on != 0, std::memory_order_relaxed);
+	if (on) {
+		sampling.fetch_or(TIMES_ONE_IN_64, std::memory_order_relaxed);
+	} else {
+		sampling.fetch_and(~TIMES_ONE_IN_64, std::memory_order_relaxed);
+	}
 }
 
 void CurrentOrigin(duckbpf_origin *origin) {
@@ -287,9 +291,9 @@ ThreadState &Thread() {
 	return __builtin_expect(state != nullptr, 1) ? *state : FirstUse();
 }
 
-__attribute__((noinline, cold)) uint64_t RunSampled(ThreadState &thread, Counters &counters, const duckbpf_program &program,
+__attribute__((noinline, cold)) uint64_t RunSampled(ThreadState &thread, duckbpf_hook hook, const duckbpf_program &program,
                                                     void *ctx) {
-	const Sample sample(thread, counters);
+	const Sample sample(thread, hook);
 	return Enter(program, ctx);
 }
 
