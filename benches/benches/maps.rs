@@ -13,7 +13,7 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use duckbpf_runtime::{
-    MapDef, MapKind,
+    MapDef, MapKind, Records,
     testing::maps::{Body, Budget, Map, Reclaimer},
 };
 
@@ -137,8 +137,10 @@ fn events(criterion: &mut Criterion) {
             let stop = AtomicBool::new(false);
             thread::scope(|scope| {
                 scope.spawn(|| {
+                    let mut records = Records::default();
                     while !stop.load(Ordering::Relaxed) {
-                        black_box(ring.drain(4096));
+                        records.clear();
+                        ring.drain(4096, u64::MAX, black_box(&mut records));
                     }
                 });
                 let write = || {

@@ -4,11 +4,13 @@
 //! their values; structs and arrays are STRUCT and lists; what has no meaning outside of a program is a BLOB.
 
 use duckbpf_runtime::Type;
-use duckdb_neo::connection::FFILink;
+use duckdb_neo::connection::{Context, FFILink};
 use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::types::BlobValue;
 use duckdb_neo::value::{Value, ValueInput};
+use duckdb_neo::vector::{Unknown, Vector, WritableVectorElement};
 use duckdb_neo::{Error, FromValue, Result, ToValue};
+use std::borrow::Cow;
 
 /// A type of a program's values, and its SQL type.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,9 +63,8 @@ fn bytes_of<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
 }
 
 /// `char[n]`: up to the first zero byte.
-pub fn text(bytes: &[u8]) -> String {
-    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(text).into_owned()
+pub fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
 }
 
 /// The name of an enum's value, or its number where it has none.
@@ -122,12 +123,70 @@ impl Shape {
                 enum_text(bytes.get(..*size as usize).unwrap_or_default(), *signed, names).value(link)
             }
             Type::Array { element, count } if matches!(**element, Type::Char { .. }) => {
-                text(bytes.get(..*count as usize).unwrap_or_default()).value(link)
+                text(bytes.get(..*count as usize).unwrap_or_default()).as_ref().value(link)
             }
             Type::Array { .. } => self.read_array(bytes, link),
             Type::Struct { members, .. } if !members.is_empty() => self.read_struct(bytes, link),
             Type::Struct { .. } | Type::Bytes { .. } => BlobValue(bytes.to_vec()).value(link),
         }
+    }
+
+    /// The list of the values that bytes stand for.
+    pub fn read_list<C: FFILink + ?Sized>(&self, values: &[Vec<u8>], link: &C) -> Result<Value> {
+        let children = values.iter().map(|bytes| self.read(bytes, link)).collect::<Result<Vec<_>>>()?;
+        link.create_value(ValueInput::List { child_type: self.sql(), children: &children })
+    }
+
+    /// Makes a column of these values. One that is shorter than its type ends in zeros.
+    pub fn fill<'a>(
+        &self,
+        values: impl ExactSizeIterator<Item = &'a [u8]>,
+        context: &Context,
+        mut column: Vector<'_, Unknown>,
+    ) -> Result<()> {
+        column.set_size(values.len())?;
+        macro_rules! numbers {
+            ($type:ty) => {
+                fill_numbers(column.cast::<$type>()?, values, |bytes| <$type>::from_le_bytes(padded(bytes)))
+            };
+        }
+        match &self.ty {
+            Type::Bool { .. } => fill_numbers(column.cast()?, values, |bytes| bytes.iter().any(|byte| *byte != 0)),
+            Type::Char { signed: true } | Type::Int { bytes: 1, signed: true } => numbers!(i8),
+            Type::Char { signed: false } | Type::Int { bytes: 1, signed: false } => numbers!(u8),
+            Type::Int { bytes: 2, signed: true } => numbers!(i16),
+            Type::Int { bytes: 4, signed: true } => numbers!(i32),
+            Type::Int { bytes: 8, signed: true } => numbers!(i64),
+            Type::Int { bytes: 2, signed: false } => numbers!(u16),
+            Type::Int { bytes: 4, signed: false } => numbers!(u32),
+            Type::Int { bytes: 8, signed: false } => numbers!(u64),
+            Type::Float { bytes: 4 } => numbers!(f32),
+            Type::Float { .. } => numbers!(f64),
+            Type::Enum { bytes: size, signed, names } => {
+                let whole = |bytes: &[u8]| padded::<8>(bytes)[..*size as usize].to_vec();
+                fill_texts(column.cast()?, values.map(|bytes| enum_text(&whole(bytes), *signed, names)))
+            }
+            Type::Array { element, .. } if matches!(**element, Type::Char { .. }) => {
+                fill_texts(column.cast()?, values.map(text))
+            }
+            _ => self.fill_slowly(values, context, column),
+        }
+    }
+
+    fn fill_slowly<'a>(
+        &self,
+        values: impl Iterator<Item = &'a [u8]>,
+        context: &Context,
+        mut column: Vector<'_, Unknown>,
+    ) -> Result<()> {
+        let mut whole = Vec::new();
+        for (index, bytes) in values.enumerate() {
+            whole.clear();
+            whole.extend_from_slice(bytes);
+            whole.resize(bytes.len().max(self.size()), 0);
+            column.write_value_slow(index, self.read(&whole, context)?)?;
+        }
+        Ok(())
     }
 
     fn read_array<C: FFILink + ?Sized>(&self, bytes: &[u8], link: &C) -> Result<Value> {
@@ -224,6 +283,30 @@ impl Shape {
         }
         Ok(())
     }
+}
+
+fn fill_numbers<'a, T: for<'w> WritableVectorElement<Write<'w> = T>>(
+    mut column: Vector<'_, T>,
+    values: impl Iterator<Item = &'a [u8]>,
+    read: impl Fn(&[u8]) -> T,
+) -> Result<()> {
+    let mut writer = column.writer()?;
+    values.enumerate().try_for_each(|(index, bytes)| writer.set(index, Some(read(bytes))))
+}
+
+/// Makes a column of texts, which has the size already.
+pub fn fill_texts<T: AsRef<str>>(mut column: Vector<'_, String>, texts: impl Iterator<Item = T>) -> Result<()> {
+    let mut writer = column.writer()?;
+    texts.enumerate().try_for_each(|(index, text)| writer.set(index, Some(text.as_ref())))
+}
+
+/// The first bytes, zeros where there are too few.
+fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.first_chunk().copied().unwrap_or_else(|| {
+        let mut whole = [0; N];
+        whole[..bytes.len()].copy_from_slice(bytes);
+        whole
+    })
 }
 
 fn read_int<C: FFILink + ?Sized>(bytes: &[u8], size: u32, signed: bool, link: &C) -> Result<Value> {

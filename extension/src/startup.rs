@@ -221,6 +221,7 @@ pub struct HookStartup;
 impl Table for HookStartup {
     /// Whether to try again.
     type Arguments = bool;
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_startup";
     const DESCRIPTION: &'static str = "The startup file, whether its programs were attached when duckbpf was loaded, and if not, why. retry := true attaches \

@@ -1,4 +1,4 @@
-//! Table functions whose rows are made in one go when the query starts to run.
+//! Table functions that do their work when the query starts to run.
 //!
 //! Not when it is bound: EXPLAIN and PREPARE bind too, and some of these functions change what is attached.
 
@@ -14,12 +14,11 @@ use duckdb_neo::table_function::{
     BindFunctionHandle, ExecColumnInfo, InitColumnData, TableFunctionBuilder, TableFunctionCallbacks,
 };
 use duckdb_neo::types::{List, MapValue, TimestampValue};
-use duckdb_neo::value::{Value, ValueInput};
+use duckdb_neo::value::Value;
 use duckdb_neo::vector::Unknown;
 use duckdb_neo::{DuckDBType, Error, Result, ToValue};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::vec::IntoIter;
 
 /// A value in a row.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,10 +30,6 @@ pub enum Cell {
     Time(SystemTime),
     Truth(bool),
     Counts(Vec<(String, u64)>),
-    /// A program's value.
-    Bytes(Arc<Shape>, Vec<u8>),
-    /// A program's values.
-    Lists(Arc<Shape>, Vec<Vec<u8>>),
 }
 
 /// What a column holds.
@@ -62,10 +57,31 @@ pub enum Kind {
 
 pub type Row = Vec<Cell>;
 
+/// Where the rows of a call come from, a chunk at a time; a chunk without rows is the last.
+pub trait Source: Send + 'static {
+    fn fill(&mut self, context: &Context, output: DataChunkRef<'_>) -> Result<()>;
+}
+
+/// Rows that are few enough to be made at once.
+impl Source for Vec<Row> {
+    fn fill(&mut self, context: &Context, mut output: DataChunkRef<'_>) -> Result<()> {
+        let batch: Vec<Row> = self.drain(..self.len().min(output.capacity()?)).collect();
+        for column in 0..output.col_count() {
+            let mut vector = output.get_vector_at_mut::<Unknown>(column)?;
+            vector.set_size(batch.len())?;
+            for (index, row) in batch.iter().enumerate() {
+                vector.write_value_slow(index, row[column].value(context)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A table function.
 pub trait Table: Send + Sync + 'static {
     /// What the arguments of a call mean.
     type Arguments: Send + Sync + 'static;
+    type Rows: Source;
 
     const NAME: &'static str;
     const DESCRIPTION: &'static str;
@@ -86,7 +102,7 @@ pub trait Table: Send + Sync + 'static {
     fn arguments(arguments: &mut [BindArgument]) -> Result<Self::Arguments>;
 
     /// Does what the function is for. Called once for a query that runs.
-    fn rows(arguments: &Self::Arguments, context: &Context) -> Result<Vec<Row>>;
+    fn rows(arguments: &Self::Arguments, context: &Context) -> Result<Self::Rows>;
 }
 
 /// Registers a table function.
@@ -105,7 +121,7 @@ impl<T: Table> TableFunctionCallbacks for Adapter<T> {
     type BindData = T::Arguments;
     type LocalState = ();
     /// The rows that were not given out yet; `None` until the function has run.
-    type GlobalState = Mutex<Option<IntoIter<Row>>>;
+    type GlobalState = Mutex<Option<T::Rows>>;
 
     fn bind(
         &self,
@@ -144,26 +160,13 @@ impl<T: Table> TableFunctionCallbacks for Adapter<T> {
             let remaining = remaining.ok_or_else(|| Error::api_error("a table function without its state"))?;
             let mut remaining =
                 remaining.lock().map_err(|_| Error::api_error("this query has failed before; run it again"))?;
-            if remaining.is_none() {
-                *remaining = Some(T::rows(arguments, context)?.into_iter());
-            }
-            let rows = remaining.iter_mut().flatten();
-            write(rows, context, output)
+            let rows = match &mut *remaining {
+                Some(rows) => rows,
+                none => none.insert(T::rows(arguments, context)?),
+            };
+            rows.fill(context, output)
         })
     }
-}
-
-/// Moves as many rows into the chunk as it holds.
-fn write(rows: impl Iterator<Item = Row>, context: &Context, mut output: DataChunkRef<'_>) -> Result<()> {
-    let batch: Vec<Row> = rows.take(output.capacity()?).collect();
-    for column in 0..output.col_count() {
-        let mut vector = output.get_vector_at_mut::<Unknown>(column)?;
-        vector.set_size(batch.len())?;
-        for (index, row) in batch.iter().enumerate() {
-            vector.write_value_slow(index, row[column].value(context)?)?;
-        }
-    }
-    Ok(())
 }
 
 impl Kind {
@@ -195,11 +198,6 @@ impl ToValue for Cell {
                 TimestampValue(since.as_micros() as i64).value(link)
             }
             Cell::Counts(counts) => counts.iter().cloned().collect::<MapValue<String, u64>>().value(link),
-            Cell::Bytes(shape, bytes) => shape.read(bytes, link),
-            Cell::Lists(shape, values) => {
-                let children = values.iter().map(|bytes| shape.read(bytes, link)).collect::<Result<Vec<_>>>()?;
-                link.create_value(ValueInput::List { child_type: shape.sql(), children: &children })
-            }
         }
     }
 }

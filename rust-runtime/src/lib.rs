@@ -40,6 +40,7 @@ pub use jit::{Error as CompileError, Instruction};
 pub use maps::{
     Error as MapError, Failure, UpdateFlags,
     outside::{Entry, Refusal},
+    ring::Records,
     store::{BindError, DEFAULT_CEILING as DEFAULT_MAP_MEMORY},
 };
 pub use object::{

@@ -24,6 +24,7 @@ pub struct AttachArguments {
 
 impl Table for Attach {
     type Arguments = AttachArguments;
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_attach";
     const DESCRIPTION: &'static str = "Attaches the programs of one BPF object, a file or one of the gallery by its name, beside those that are attached: all of \
@@ -75,6 +76,7 @@ pub enum Detached {
 
 impl Table for Detach {
     type Arguments = Detached;
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_detach";
     const DESCRIPTION: &'static str = "Detaches the programs of one object, named by its file's stem, or of the one that has a program for a hook: \
@@ -115,6 +117,7 @@ pub struct Verify;
 
 impl Table for Verify {
     type Arguments = PathBuf;
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_verify";
     const DESCRIPTION: &'static str = "Reads, checks and compiles a BPF object and attaches nothing";

@@ -25,6 +25,7 @@ pub struct CreateArguments {
 
 impl Table for MapCreate {
     type Arguments = CreateArguments;
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_map_create";
     const DESCRIPTION: &'static str = "Makes a map that is kept by its name, until hook_map_unpin: programs that declare it pinned, with the same layout, share it. key and \

@@ -11,6 +11,7 @@ pub struct Points;
 
 impl Table for Points {
     type Arguments = ();
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_points";
     const DESCRIPTION: &'static str =
@@ -55,6 +56,7 @@ pub struct Programs;
 
 impl Table for Programs {
     type Arguments = ();
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_programs";
     const DESCRIPTION: &'static str =
@@ -130,6 +132,7 @@ pub struct Tags;
 
 impl Table for Tags {
     type Arguments = ();
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_tags";
     const DESCRIPTION: &'static str = "The tags that queries have had, of SET hook_tag and of comments, and the numbers by which programs know them \

@@ -1,23 +1,23 @@
 //! hook_maps(), hook_map_entries(), hook_events(), and changes of maps.
 
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 use super::change::{argument, invalid};
 use crate::access;
 use crate::engine::runtime;
-use crate::shape::{Shape, sql_type};
-use crate::table::{Cell, Kind, Row, Table};
-use duckbpf_runtime::{Entry, MapDef, MapHandle, MapKind, Type, UpdateFlags};
+use crate::shape::{Shape, fill_texts, sql_type};
+use crate::table::{Cell, Kind, Row, Source, Table};
+use duckbpf_runtime::{Entry, MapDef, MapHandle, MapKind, Records, Type, UpdateFlags};
 use duckdb_neo::bind_arguments::BindArgument;
 use duckdb_neo::connection::Context;
+use duckdb_neo::data_chunk::DataChunkRef;
 use duckdb_neo::extension::Extension;
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
 use duckdb_neo::signature::{FunctionParameter, FunctionParameterKind, SignatureBuilder};
 use duckdb_neo::value::Value;
+use duckdb_neo::vector::Unknown;
 use duckdb_neo::{DuckDBType, Error, FromValue, Parameters, Result};
-
-/// Records that one call of hook_events() reads at most: what comes while it reads waits for the next.
-const EVENTS: usize = 1 << 20;
 
 fn name_signature() -> SignatureBuilder {
     SignatureBuilder::new().param(FunctionParameter::new::<String>("name"))
@@ -50,6 +50,7 @@ pub struct Maps;
 
 impl Table for Maps {
     type Arguments = ();
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_maps";
     const DESCRIPTION: &'static str = "The maps of the attached programs, their sections of variables, and pinned maps: what they hold, and the memory \
@@ -127,6 +128,7 @@ pub struct MapEntries;
 
 impl Table for MapEntries {
     type Arguments = Named;
+    type Rows = Entries;
 
     const NAME: &'static str = "hook_map_entries";
     const DESCRIPTION: &'static str = "What a map holds now, with the types that its program declares; of a per-CPU map a list of the values of the threads. \
@@ -157,26 +159,49 @@ impl Table for MapEntries {
         Ok(columns)
     }
 
-    fn rows(arguments: &Named, context: &Context) -> Result<Vec<Row>> {
+    fn rows(arguments: &Named, context: &Context) -> Result<Entries> {
         let map = arguments.find(Self::NAME)?;
         let def = map.definition();
-        let key = (def.key_size > 0).then(|| shape(&key_type(def), context)).transpose()?;
-        let value = shape(&value_type(def), context)?;
-        let entries = map.entries().map_err(|refusal| refused(Self::NAME, def, &refusal))?;
-        Ok(entries.into_iter().map(|entry| entry_row(entry, def.kind, key.as_ref(), &value)).collect())
+        let key = (def.key_size > 0).then(|| Shape::new(&key_type(def), context)).transpose()?;
+        let value = Shape::new(&value_type(def), context)?;
+        let rest = map.entries().map_err(|refusal| refused(Self::NAME, def, &refusal))?.into_iter();
+        Ok(Entries { kind: def.kind, key, value, rest })
     }
 }
 
-fn entry_row(entry: Entry, kind: MapKind, key: Option<&Arc<Shape>>, value: &Arc<Shape>) -> Row {
-    let mut row: Row = key.map(|shape| Cell::Bytes(shape.clone(), entry.key)).into_iter().collect();
-    row.push(match (kind, entry.values) {
-        (MapKind::ProgArray, values) => {
-            Cell::Text(values.first().map(|name| String::from_utf8_lossy(name).into_owned()))
+/// Entries of a map that were not given out yet.
+pub struct Entries {
+    kind: MapKind,
+    /// None: it has no keys.
+    key: Option<Shape>,
+    value: Shape,
+    rest: IntoIter<Entry>,
+}
+
+impl Source for Entries {
+    fn fill(&mut self, context: &Context, mut output: DataChunkRef<'_>) -> Result<()> {
+        let batch: Vec<Entry> = self.rest.by_ref().take(output.capacity()?).collect();
+        if let Some(key) = &self.key {
+            let keys = batch.iter().map(|entry| entry.key.as_slice());
+            key.fill(keys, context, output.get_vector_at_mut::<Unknown>(0)?)?;
         }
-        (kind, values) if kind.is_percpu() => Cell::Lists(value.clone(), values),
-        (_, mut values) => Cell::Bytes(value.clone(), values.pop().unwrap_or_default()),
-    });
-    row
+        let mut values = output.get_vector_at_mut::<Unknown>(usize::from(self.key.is_some()))?;
+        let first = batch.iter().map(|entry| entry.values.first().map(Vec::as_slice).unwrap_or_default());
+        match self.kind {
+            MapKind::ProgArray => {
+                values.set_size(batch.len())?;
+                fill_texts(values.cast()?, first.map(String::from_utf8_lossy))
+            }
+            kind if kind.is_percpu() => {
+                values.set_size(batch.len())?;
+                for (index, entry) in batch.iter().enumerate() {
+                    values.write_value_slow(index, self.value.read_list(&entry.values, context)?)?;
+                }
+                Ok(())
+            }
+            _ => self.value.fill(first, context, values),
+        }
+    }
 }
 
 fn shape(ty: &Type, context: &Context) -> Result<Arc<Shape>> {
@@ -191,6 +216,7 @@ pub struct Events;
 
 impl Table for Events {
     type Arguments = Named;
+    type Rows = Drain;
 
     const NAME: &'static str = "hook_events";
     const DESCRIPTION: &'static str = "Takes the records out of a ring buffer, oldest first; its columns are the fields of the records' struct. A record is given \
@@ -220,15 +246,40 @@ impl Table for Events {
             .collect()
     }
 
-    fn rows(arguments: &Named, context: &Context) -> Result<Vec<Row>> {
+    fn rows(arguments: &Named, context: &Context) -> Result<Drain> {
         let map = arguments.find(Self::NAME)?;
         let def = map.definition();
         let columns = fields(def)
             .into_iter()
-            .map(|(_, start, ty)| Ok((start, shape(&ty, context)?)))
+            .map(|(_, start, ty)| Ok((start, Shape::new(&ty, context)?)))
             .collect::<Result<Vec<_>>>()?;
-        let records = map.drain(EVENTS).map_err(|refusal| refused(Self::NAME, def, &refusal))?;
-        Ok(records.into_iter().map(|record| event_row(record, &columns)).collect())
+        let end = map.ring_end().map_err(|refusal| refused(Self::NAME, def, &refusal))?;
+        Ok(Drain { map, columns, end, records: Records::default() })
+    }
+}
+
+/// Reads a ring buffer up to where it was when the query began.
+pub struct Drain {
+    map: MapHandle,
+    /// Where each begins in a record.
+    columns: Vec<(usize, Shape)>,
+    end: u64,
+    records: Records,
+}
+
+impl Source for Drain {
+    fn fill(&mut self, context: &Context, mut output: DataChunkRef<'_>) -> Result<()> {
+        self.records.clear();
+        let drained = self.map.drain_until(self.end, output.capacity()?, &mut self.records);
+        drained.map_err(|refusal| refused(Events::NAME, self.map.definition(), &refusal))?;
+        for (index, (start, shape)) in self.columns.iter().enumerate() {
+            // Of a record without a type all of it.
+            let end = if shape.size() == 0 { usize::MAX } else { start + shape.size() };
+            let values =
+                self.records.iter().map(|record| record.get(*start..end.min(record.len())).unwrap_or_default());
+            shape.fill(values, context, output.get_vector_at_mut::<Unknown>(index)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -248,19 +299,6 @@ fn fields(def: &MapDef) -> Vec<(String, usize, Type)> {
     }
 }
 
-/// A record that is shorter than its struct is filled up with zeros; one without a type is given whole.
-fn event_row(mut record: Vec<u8>, columns: &[(usize, Arc<Shape>)]) -> Row {
-    let end = columns.iter().map(|(start, shape)| start + shape.size()).max().unwrap_or(0);
-    if record.len() < end {
-        record.resize(end, 0);
-    }
-    let cell = |(start, shape): &(usize, Arc<Shape>)| {
-        let end = if shape.size() == 0 { record.len() } else { start + shape.size() };
-        Cell::Bytes(shape.clone(), record[*start..end].to_vec())
-    };
-    columns.iter().map(cell).collect()
-}
-
 pub struct MapUpdate;
 
 pub struct UpdateArguments {
@@ -272,6 +310,7 @@ pub struct UpdateArguments {
 
 impl Table for MapUpdate {
     type Arguments = UpdateArguments;
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_map_update";
     const DESCRIPTION: &'static str = "Sets the value of a map's key. mode := 'any' (the default), 'new' only where there is none, 'present' only where there is one. \
@@ -346,6 +385,7 @@ pub struct DeleteArguments {
 
 impl Table for MapDelete {
     type Arguments = DeleteArguments;
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_map_delete";
     const DESCRIPTION: &'static str =
@@ -378,6 +418,7 @@ pub struct MapUnpin;
 
 impl Table for MapUnpin {
     type Arguments = String;
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_map_unpin";
     const DESCRIPTION: &'static str = "Forgets a pinned map: it goes with the last program that uses it";

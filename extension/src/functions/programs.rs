@@ -39,6 +39,7 @@ pub struct RunArguments {
 
 impl Table for Run {
     type Arguments = RunArguments;
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_run";
     const DESCRIPTION: &'static str = "Runs a program on a context that is made up, and says what it returned and how long it took. An attached program works \
@@ -110,6 +111,7 @@ pub struct Disassembly;
 
 impl Table for Disassembly {
     type Arguments = String;
+    type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_disassembly";
     const DESCRIPTION: &'static str = "A program's bytecode, and the machine code that each instruction became, as hexadecimal bytes. duckbpf prog dump shows both \

@@ -199,15 +199,15 @@ impl Stream {
     pub fn take(&self) -> Result<(u64, Vec<u8>), String> {
         let records = self.map.drain(self.most).map_err(failed)?;
         let count = records.len() as u64;
-        let read = |record: Vec<u8>| match &self.ty {
+        let read = |record: &[u8]| match &self.ty {
             Some(ty) => {
-                let mut record = record;
+                let mut record = record.to_vec();
                 record.resize(record.len().max(ty.size() as usize), 0);
                 json::read(ty, &record)
             }
-            None => json::hex(&record).into(),
+            None => json::hex(record).into(),
         };
-        let records = records.into_iter().map(read).collect();
+        let records = records.iter().map(read).collect();
         Ok((count, line(&Reply::Ok(Events { records, lost: self.map.info().lost }))))
     }
 

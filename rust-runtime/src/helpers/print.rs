@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Env, errno, guard};
-use crate::maps::{Failure, memory::Budget, ring::Ring, words};
+use crate::maps::{Failure, memory::Budget, ring::{Records, Ring}, words};
 
 /// Bytes of a line; what is longer is cut.
 const LINE: usize = 200;
@@ -26,7 +26,9 @@ impl Print {
 
     /// The oldest line.
     pub fn next(&self) -> Option<Vec<u8>> {
-        self.ring.drain(1).pop()
+        let mut line = Records::default();
+        self.ring.drain(1, u64::MAX, &mut line);
+        line.iter().next().map(<[u8]>::to_vec)
     }
 
     fn write(&self, line: &[u8], second: u64) -> Result<(), Failure> {

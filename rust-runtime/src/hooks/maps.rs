@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{HookSet, Runtime};
 use crate::{
     error::{Error, Problem},
-    maps::{Body, Map, UpdateFlags, outside::Entry, outside::Refusal},
+    maps::{Body, Map, UpdateFlags, outside::Entry, outside::Refusal, ring::Records},
     object::{MapDef, MapKind, Member, Memory, Type},
 };
 
@@ -124,16 +124,27 @@ impl MapHandle {
         self.map()?.remove(key)
     }
 
-    /// Reads up to `most` records of a ring buffer and frees their room.
-    pub fn drain(&self, most: usize) -> Result<Vec<Vec<u8>>, Refusal> {
-        self.map()?.drain(most)
+    /// Takes up to `most` records out of a ring buffer, oldest first, and frees their room.
+    pub fn drain(&self, most: usize) -> Result<Records, Refusal> {
+        let mut records = Records::default();
+        self.drain_until(u64::MAX, most, &mut records)?;
+        Ok(records)
+    }
+
+    /// As [`drain`](Self::drain), of the records that came before [`ring_end`](Self::ring_end) was `end`; adds them to `records`.
+    pub fn drain_until(&self, end: u64, most: usize, records: &mut Records) -> Result<(), Refusal> {
+        self.map()?.ring()?.drain(most, end, records);
+        Ok(())
+    }
+
+    /// The place behind the newest record of a ring buffer.
+    pub fn ring_end(&self) -> Result<u64, Refusal> {
+        Ok(self.map()?.ring()?.end())
     }
 
     /// Says that so many records, which were drained, reached nobody: they count as lost.
     pub fn lose(&self, records: u64) {
-        if let Place::Map(map) = &self.place
-            && let Body::Ring(ring) = map.body()
-        {
+        if let Ok(ring) = self.map().and_then(Map::ring) {
             ring.lose(records);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Body, Failure, Map, UpdateFlags};
+use super::{Body, Failure, Map, UpdateFlags, ring::Ring};
 use crate::object::MapKind;
 
 /// A key and its values: one, or one a shard. Queues have no keys; a map of maps has the maps' numbers, four bytes each.
@@ -164,10 +164,10 @@ impl Map {
         Ok(())
     }
 
-    /// Reads up to `most` records of a ring, oldest first, and frees their room.
-    pub fn drain(&self, most: usize) -> Result<Vec<Vec<u8>>, Refusal> {
+    /// The ring that it is.
+    pub fn ring(&self) -> Result<&Ring, Refusal> {
         match self.body() {
-            Body::Ring(ring) => Ok(ring.drain(most)),
+            Body::Ring(ring) => Ok(ring),
             _ => Err(Refusal::NoEntries(self.kind())),
         }
     }

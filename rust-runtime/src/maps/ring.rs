@@ -22,6 +22,8 @@ use super::{
 const HEADER: u64 = 8;
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
+/// Bytes after which the reader gives room back: writers look at its position, and lose it from their caches when it moves.
+const STEP: u64 = 1 << 14;
 /// Tries for room: another program was faster each time.
 const TRIES: usize = 128;
 
@@ -54,6 +56,44 @@ struct Padding;
 pub struct Counts {
     pub waiting_bytes: u64,
     pub lost: u64,
+}
+
+/// Records that were taken out of a ring, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Records {
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
+        (0..self.len()).map(|index| {
+            let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+            &self.bytes[start..self.ends[index]]
+        })
+    }
+
+    /// # Safety
+    /// `size` bytes must be readable at `from`.
+    unsafe fn push(&mut self, from: *const u8, size: usize) {
+        // SAFETY: the caller's.
+        unsafe { words::append(from, size, &mut self.bytes) };
+        self.ends.push(self.bytes.len());
+    }
 }
 
 impl Ring {
@@ -122,13 +162,14 @@ impl Ring {
         Ok(())
     }
 
-    /// Reads up to `most` records, oldest first. Another reader is waited for.
-    pub fn drain(&self, most: usize) -> Vec<Vec<u8>> {
+    /// Takes up to `most` records out that were reserved before position `end`, oldest first. Another reader is waited for.
+    pub fn drain(&self, most: usize, end: u64, records: &mut Records) {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut records = Vec::new();
         let mut at = self.positions.read.load(Ordering::Relaxed);
-        let reserved = self.positions.reserved.load(Ordering::Acquire);
-        while at < reserved && records.len() < most {
+        let mut given = at;
+        let end = end.min(self.end());
+        let full = records.len().saturating_add(most);
+        while at < end && records.len() < full {
             // Acquire: what was written into the record is seen.
             let header = self.header(at).load(Ordering::Acquire);
             let size = u64::from(header & !(BUSY | DISCARDED));
@@ -137,15 +178,27 @@ impl Ring {
             }
             if header & DISCARDED == 0 {
                 // SAFETY: the writer reserved `size` bytes behind the header.
-                records.push(unsafe { words::read(self.place(at + HEADER), size as usize) });
+                unsafe { records.push(self.place(at + HEADER), size as usize) };
             }
-            let whole = HEADER + size.next_multiple_of(8);
-            // SAFETY: the record is the reader's until `read` moves on.
-            unsafe { words::fill(self.place(at), 0, whole as usize) };
-            at += whole;
-            self.positions.read.store(at, Ordering::Release);
+            at += HEADER + size.next_multiple_of(8);
+            if at - given >= STEP {
+                self.give_back(given, at);
+                given = at;
+            }
         }
-        records
+        self.give_back(given, at);
+    }
+
+    /// Room that the reader has done with, as zeros.
+    fn give_back(&self, from: u64, to: u64) {
+        // SAFETY: what was reserved and not given back is no larger than the slab, and the reader's alone until `read` moves on.
+        unsafe { words::fill(self.place(from), 0, (to - from) as usize) };
+        self.positions.read.store(to, Ordering::Release);
+    }
+
+    /// The position behind the newest record.
+    pub fn end(&self) -> u64 {
+        self.positions.reserved.load(Ordering::Acquire)
     }
 
     pub fn counts(&self) -> Counts {
@@ -192,6 +245,12 @@ mod tests {
         unsafe { ring.output(record.as_ptr(), record.len() as u64) }
     }
 
+    fn drain(ring: &Ring, most: usize) -> Vec<Vec<u8>> {
+        let mut records = Records::default();
+        ring.drain(most, u64::MAX, &mut records);
+        records.iter().map(<[u8]>::to_vec).collect()
+    }
+
     #[test]
     fn records_come_out_as_they_went_in() {
         let ring = ring(4096);
@@ -199,7 +258,7 @@ mod tests {
             let record = vec![round as u8; 1 + (round as usize * 37) % 500];
             output(&ring, &record).unwrap();
             output(&ring, &round.to_le_bytes()).unwrap();
-            assert_eq!(ring.drain(10), [record, round.to_le_bytes().to_vec()]);
+            assert_eq!(drain(&ring, 10), [record, round.to_le_bytes().to_vec()]);
         }
         assert_eq!(ring.counts(), Counts { waiting_bytes: 0, lost: 0 });
     }
@@ -212,9 +271,9 @@ mod tests {
         }
         assert_eq!(output(&ring, &[2; 8]), Err(Failure::NoRoom));
         assert_eq!(ring.counts(), Counts { waiting_bytes: 4096, lost: 1 });
-        assert_eq!(ring.drain(1).len(), 1);
+        assert_eq!(drain(&ring, 1).len(), 1);
         output(&ring, &[3; 8]).unwrap();
-        assert_eq!(ring.drain(usize::MAX).len(), 256);
+        assert_eq!(drain(&ring, usize::MAX).len(), 256);
         assert_eq!(output(&ring, &[0; 4096]), Err(Failure::Full), "larger than the ring");
         assert_eq!(ring.reserve(0), Err(Failure::Full));
     }
@@ -227,12 +286,30 @@ mod tests {
         unsafe {
             words::write_eight(second, 2);
             finish(second, false);
-            assert!(ring.drain(9).is_empty());
+            assert!(drain(&ring, 9).is_empty());
             finish(first, true);
-            assert_eq!(ring.drain(9), [2u64.to_le_bytes().to_vec()]);
+            assert_eq!(drain(&ring, 9), [2u64.to_le_bytes().to_vec()]);
             finish(third, false);
         }
-        assert_eq!(ring.drain(9), [vec![0; 8]], "records begin with zeros");
+        assert_eq!(drain(&ring, 9), [vec![0; 8]], "records begin with zeros");
+    }
+
+    #[test]
+    fn what_comes_later_waits_for_the_next_reader() {
+        let ring = ring(4096);
+        for number in 0..4u64 {
+            output(&ring, &number.to_le_bytes()).unwrap();
+        }
+        let end = ring.end();
+        output(&ring, &[9; 8]).unwrap();
+        let mut records = Records::default();
+        ring.drain(3, end, &mut records);
+        assert_eq!((records.len(), ring.counts().waiting_bytes), (3, 32));
+        ring.drain(3, end, &mut records);
+        ring.drain(3, end, &mut records);
+        let numbers: Vec<u64> = records.iter().map(|record| record[0].into()).collect();
+        assert_eq!(numbers, [0, 1, 2, 3]);
+        assert_eq!(drain(&ring, 9), [vec![9; 8]]);
     }
 
     #[test]
@@ -252,10 +329,11 @@ mod tests {
                 });
             }
             for _ in 0..2 {
-                scope.spawn(|| {
+                let (ring, seen) = (&ring, &seen);
+                scope.spawn(move || {
                     while seen.lock().unwrap().iter().map(Vec::len).sum::<usize>() < 2 * EACH as usize {
                         let mut seen = seen.lock().unwrap();
-                        for record in ring.drain(64) {
+                        for record in drain(ring, 64) {
                             let value = u64::from_le_bytes(record.try_into().unwrap());
                             seen[(value >> 32) as usize].push(value & 0xffff_ffff);
                         }

@@ -45,10 +45,19 @@ pub unsafe fn write_eight(to: *mut u8, value: u64) {
 
 /// # Safety
 /// `size` bytes must be readable at `from`.
+pub unsafe fn append(from: *const u8, size: usize, bytes: &mut Vec<u8>) {
+    let at = bytes.len();
+    bytes.resize(at + size, 0);
+    // SAFETY: the caller's; the vector holds `size` bytes from `at` on.
+    unsafe { copy(from, bytes.as_mut_ptr().add(at), size) };
+}
+
+/// # Safety
+/// `size` bytes must be readable at `from`.
 pub unsafe fn read(from: *const u8, size: usize) -> Vec<u8> {
-    let mut bytes = vec![0; size];
-    // SAFETY: the caller's; the vector holds `size` bytes.
-    unsafe { copy(from, bytes.as_mut_ptr(), size) };
+    let mut bytes = Vec::with_capacity(size);
+    // SAFETY: the caller's.
+    unsafe { append(from, size, &mut bytes) };
     bytes
 }
 
