@@ -57,6 +57,12 @@ fn mistakes_are_named() {
     let error = fails(folder, 2, &["compile", "wrong.bpf.c"]);
     assert!(error.contains("wrong.bpf.c does not compile") && error.contains("error:"), "{error}");
     assert!(fails(folder, 2, &["prog", "list"]).contains("SET hook_socket"));
+    let said = "duckbpf: wrong.bpf.c: is no ELF object (it is text); C becomes one by: duckbpf compile\n";
+    assert_eq!(fails(folder, 2, &["disasm", "wrong.bpf.c"]), said, "each cause once");
+    assert!(fails(folder, 2, &["prog", "dump", "nowhere.bpf.o"]).contains("nowhere.bpf.o: does not exist"));
+    assert!(
+        fails(folder, 2, &["prog", "dump", "nobody"]).contains("nobody is no file that exists here: which database?")
+    );
     assert!(fails(folder, 2, &["prog", "list", "--socket", "/nonexistent"]).contains("cannot reach a database"));
     assert!(fails(folder, 2, &["trace", "-e", "hook:nothing { @ = count(); }"]).contains("there is no hook nothing"));
     assert!(fails(folder, 2, &["gen", "skeleton", "missing.bpf.o"]).contains("missing.bpf.o: does not exist"));

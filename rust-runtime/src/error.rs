@@ -64,6 +64,11 @@ pub enum Problem {
         "no program of the gallery is named '{name}'; there are {known}. The path of a file has a slash in it or ends in .o"
     )]
     NotInGallery { name: String, known: String },
+    #[error(
+        "no program of the gallery is named '{name}', and none that is attached (attached: {attached}); the gallery has \
+         {known}. The path of a file has a slash in it or ends in .o"
+    )]
+    Unknown { name: String, attached: String, known: String },
     #[error("{name} has programs for {has}; say for which hook, with one of them")]
     WhichProgram { name: String, has: String },
     #[error("{name} has no program for {hook}; it has programs for {has}")]

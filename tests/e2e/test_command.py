@@ -94,6 +94,8 @@ def test_programs_are_attached_listed_run_and_detached(duckbpf):
     assert (ran["repeat"], ran["result"]) == (1000, 0)
     assert "exit" in duckbpf("prog", "dump", "count_calls")
     assert "exit" in duckbpf("prog", "dump", "count_calls.bpf.o")
+    assert "(attached: count_calls); the gallery has " in duckbpf("prog", "dump", "nobody", code=2)
+    assert "nobody.bpf.o: does not exist" in duckbpf("prog", "dump", "nobody.bpf.o", code=2)
     assert duckbpf("prog", "detach", "--hook", "load") == "detached count_calls\n"
     assert "no program" in duckbpf("prog", "detach", "count_calls", code=2)
 

@@ -14,9 +14,9 @@ pub trait Gallery: fmt::Debug + Sync {
     fn object(&self, name: &str) -> Option<Vec<u8>>;
 }
 
-/// Whether a path is a name for the gallery: a file's has a slash or ends in `.o`.
+/// Whether a path is a name for the gallery: a file's has a slash or ends in `.o`, or in `.c` by mistake.
 pub fn is_gallery_name(path: &Path) -> bool {
-    path.to_str().is_some_and(|name| !name.contains('/') && !name.ends_with(".o"))
+    path.to_str().is_some_and(|name| !name.contains('/') && !name.ends_with(".o") && !name.ends_with(".c"))
 }
 
 /// The bytes of an object, from the gallery or from a file.

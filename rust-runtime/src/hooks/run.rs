@@ -91,7 +91,13 @@ impl Runtime {
         if set.by_name(name).is_some() {
             return Ok(Found::Attached(set));
         }
-        Ok(Found::Apart(Box::new(self.load_apart(Path::new(name))?)))
+        let loaded = self.load_apart(Path::new(name)).map_err(|error| match error.problem() {
+            Problem::NotInGallery { name, known } => {
+                Problem::Unknown { name: name.clone(), attached: set.names(), known: known.clone() }.into()
+            }
+            _ => error,
+        });
+        Ok(Found::Apart(Box::new(loaded?)))
     }
 
     /// Loads an object with all its programs. Its maps are its own: what it would take over when attached stays as it is.

@@ -38,9 +38,9 @@ pub enum Fault {
     TooLarge(u64),
     #[error("is empty")]
     Empty,
-    #[error("is no ELF object ({0}); compile the program with clang-19 -target bpf")]
+    #[error("is no ELF object ({0}); C becomes one by: duckbpf compile")]
     NotElf(&'static str),
-    #[error("is an ELF object for another machine ({0}), not for BPF; compile the program with clang-19 -target bpf")]
+    #[error("is an ELF object for another machine ({0}), not for BPF; compile the program by: duckbpf compile")]
     NotBpf(String),
     #[error("is a big-endian BPF object; compile the program with -target bpfel")]
     BigEndian,

@@ -32,7 +32,9 @@ impl Object {
     pub fn set(&mut self, name: &str, value: &Parameter) -> Result<(), ParameterError> {
         let Some(variable) = self.variables.iter().find(|variable| variable.name == name) else {
             let constants = self.variables.iter().filter(|variable| !self.regions[variable.region].writable);
-            let names: Vec<&str> = constants.map(|variable| variable.name.as_str()).collect();
+            // A dot: of a function's inside, as the text of a bpf_printk.
+            let names: Vec<&str> =
+                constants.map(|variable| variable.name.as_str()).filter(|name| !name.contains('.')).collect();
             let known = if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) };
             return Err(ParameterError::Unknown { known });
         };

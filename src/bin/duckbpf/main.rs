@@ -70,10 +70,19 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("duckbpf: {error:#}");
+            eprintln!("duckbpf: {}", said(&error));
             ExitCode::from(2)
         }
     }
+}
+
+/// The error and its causes, but those that a message tells already.
+fn said(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        before if before.contains(&cause) => said,
+        before => format!("{before}: {cause}"),
+    })
 }
 
 /// Whoever reads has seen enough: `duckbpf disasm ... | head`.

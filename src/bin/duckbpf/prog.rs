@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, SecondsFormat};
 use duckbpf_control::{Attached, Detached, Fields, Listing, Program, Ran, Request};
-use duckbpf_runtime::{Hook, Parameter, Trial};
+use duckbpf_runtime::{Hook, Parameter, Trial, is_gallery_name};
 use serde_json::{Value, json};
 
 use crate::{
     output::{count, table},
-    socket::Client,
+    socket::{Client, Socket},
 };
 
 /// List, attach, run and inspect programs.
@@ -125,7 +125,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             client.print(&json!({"listing": listing}), || listing.clone())?;
         }
         What::Dump { name } => {
-            let listings: Vec<Listing> = client.connect()?.ask(&Request::Dump { name: name.clone() })?;
+            let listings: Vec<Listing> = there(name, client)?.ask(&Request::Dump { name: name.clone() })?;
             client.print(&listings, || listings.iter().map(listing).collect())?;
         }
     }
@@ -134,7 +134,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// The path for a process that may run in another folder; a gallery's name stays.
 fn reachable(path: &str) -> Result<String> {
-    if path.contains('/') || path.ends_with(".o") {
+    if !is_gallery_name(path.as_ref()) {
         let path: PathBuf = std::path::absolute(path).with_context(|| path.to_owned())?;
         return path.into_os_string().into_string().ok().context("a path that is no UTF-8 cannot be sent");
     }
@@ -251,13 +251,20 @@ fn context(how: &RunArguments) -> Result<Fields> {
     serde_json::from_str(&text).with_context(|| format!("the context is no JSON object: {}", text.trim()))
 }
 
+/// The database that may know a name which is no file here.
+fn there(name: &str, client: &Client) -> Result<Socket> {
+    if !is_gallery_name(name.as_ref()) {
+        bail!("{name}: does not exist");
+    }
+    client.connect().with_context(|| format!("{name} is no file that exists here"))
+}
+
 fn run_there(how: &RunArguments, client: &Client) -> Result<Ran> {
     if !how.params.is_empty() {
         bail!("--param sets constants of a file's program; {} is none that exists here", how.name);
     }
     let (name, hook) = (how.name.clone(), how.hook.clone());
-    let mut socket = client.connect().with_context(|| format!("{} is no file that exists here", how.name))?;
-    socket.ask(&Request::Run { name, hook, context: context(how)?, repeat: Some(how.repeat) })
+    there(&how.name, client)?.ask(&Request::Run { name, hook, context: context(how)?, repeat: Some(how.repeat) })
 }
 
 fn named(hook: &str) -> Result<Hook> {
