@@ -23,6 +23,8 @@ WORK = """
 import sys, threading, duckdb
 config, socket, database = eval(sys.argv[1]), sys.argv[2], sys.argv[3]
 con = duckdb.connect(database, config=config)
+# A slow machine would see it on the way that this script speaks.
+con.execute("SET enable_progress_bar = false")
 con.execute("LOAD duckbpf")
 try:
     con.execute(f"SET hook_socket = '{socket}'")
