@@ -1,11 +1,12 @@
 /* Short queries run before long ones, by levels. A query's level is how much CPU it will need, as queries of its fingerprint needed
- * before, or, while nobody knows, how much it has used. */
+ * before, or, while nobody knows, how much it has used; or its tag says it. */
 #include "duckbpf.h"
 
 LICENSE("MIT");
 
 /* Queries of the last level are long. The upper end of each other level is half of the next one's. */
 #define LONG (DUCKBPF_CLASS_COUNT - 1)
+#define UNKNOWN (LONG - 1)
 #define MILLISECOND 1000000ULL
 
 /* Thread CPU from which a query is long; 0: learned, see long_ns(). */
@@ -14,6 +15,8 @@ const volatile __u64 heavy_ms = 0;
 const volatile __u64 slack = 3;
 /* 0: forget what queries cost before. */
 const volatile __u32 remember = 1;
+/* 1: queries that nobody knows share the machine until they are long, all of one level. 0: who used least goes first. */
+const volatile __u32 share_unknown = 0;
 /* Chunks of a long query's slice while others are there, of a shorter one's, and of one that is alone. */
 const volatile __u32 heavy_chunks = 5;
 const volatile __u32 light_chunks = 20;
@@ -28,6 +31,14 @@ struct {
 	__type(key, __u64);
 	__type(value, __u64);
 } costs SEC(".maps");
+
+/* By tag: 1 and the level of its queries, 0: learned. Written when a tag is seen first, and by whoever wants to. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u32);
+} told SEC(".maps");
 
 /* Microseconds of CPU: of the query to which a second of the machine belongs, on average; 0: nothing has ended yet. */
 struct {
@@ -83,15 +94,43 @@ static __always_inline __u32 level_of(__u64 cost)
 	return level;
 }
 
-static __always_inline __u64 expected_cost(__u64 fingerprint, __u64 used)
+/* 'interactive' and 'batch' say it themselves. */
+static __always_inline __u32 told_level(__u32 tag)
 {
-	__u64 key = fingerprint;
-	__u64 *known = remember && key ? bpf_map_lookup_elem(&costs, &key) : 0;
+	__u32 *known, learned = 0, first = 1, last = LONG + 1;
+	__u64 text[2] = {0, 0};
 
-	if (!known)
-		return used;
-	used /= slack ? slack : 1;
-	return *known > used ? *known : used;
+	if (!tag)
+		return 0;
+	known = bpf_map_lookup_elem(&told, &tag);
+	if (known)
+		return *known;
+	duckbpf_tag_text(tag, (char *)text, sizeof(text));
+	if (text[0] == 0x7463617265746e69ULL && text[1] == 0x657669ULL)
+		bpf_map_update_elem(&told, &tag, &first, BPF_NOEXIST);
+	else if (text[0] == 0x6863746162ULL && text[1] == 0)
+		bpf_map_update_elem(&told, &tag, &last, BPF_NOEXIST);
+	else
+		bpf_map_update_elem(&told, &tag, &learned, BPF_NOEXIST);
+	known = bpf_map_lookup_elem(&told, &tag);
+	return known ? *known : 0;
+}
+
+/* The level of a query, by its tag, or what queries of its fingerprint needed, or what it used. */
+static __always_inline __u32 expected_level(__u32 tag, __u64 fingerprint, __u64 used)
+{
+	__u32 level = told_level(tag);
+	__u64 key = fingerprint, *known;
+
+	if (level)
+		return level - 1 < LONG ? level - 1 : LONG;
+	known = remember && key ? bpf_map_lookup_elem(&costs, &key) : 0;
+	if (known) {
+		used /= slack ? slack : 1;
+		return level_of(*known > used ? *known : used);
+	}
+	level = level_of(used);
+	return share_unknown && level < LONG ? UNKNOWN : level;
 }
 
 static __always_inline struct present *present(void)
@@ -128,7 +167,7 @@ static __always_inline __u32 ahead_of(struct duckbpf_run_task_ctx *ctx, __u32 le
 SEC("duckdb/query_begin")
 __u64 arrive(struct duckbpf_query_begin_ctx *ctx)
 {
-	__u32 level = level_of(expected_cost(ctx->fingerprint, 0));
+	__u32 level = expected_level(ctx->origin.tag, ctx->fingerprint, 0);
 	struct present *other = present();
 
 	/* Before it is planned: long ones have come to the end of their slices when it runs. */
@@ -140,7 +179,7 @@ __u64 arrive(struct duckbpf_query_begin_ctx *ctx)
 SEC("duckdb/run_task")
 __u64 interactive_first(struct duckbpf_run_task_ctx *ctx)
 {
-	__u32 level = level_of(expected_cost(ctx->fingerprint, ctx->cpu_ns));
+	__u32 level = expected_level(ctx->origin.tag, ctx->fingerprint, ctx->cpu_ns);
 	__u64 connection = ctx->origin.connection_id, now = bpf_ktime_get_ns();
 	__u32 chunks = duckbpf_active_queries() < 2 ? alone_chunks : level == LONG ? heavy_chunks : light_chunks;
 	__u64 slice = DUCKBPF_RUN_CHUNKS(chunks) | (ctx->site == DUCKBPF_RUN_CLIENT ? DUCKBPF_RUN_KEEP : 0);
@@ -162,7 +201,11 @@ __u64 interactive_first(struct duckbpf_run_task_ctx *ctx)
 		if (ctx->older_waiting || (ctx->site == DUCKBPF_RUN_WORKER && ctx->waiting[LONG]))
 			return DUCKBPF_HOLD(level) | DUCKBPF_RUN_WAIT_US(20000) | DUCKBPF_RUN_CHUNKS(chunks);
 	}
-	return DUCKBPF_RUN(level, slots ? slots : 1) | DUCKBPF_RUN_WAIT_US(20000) | slice;
+	if (share_unknown && level == UNKNOWN)
+		slots = 0;
+	else if (!slots)
+		slots = 1;
+	return DUCKBPF_RUN(level, slots) | DUCKBPF_RUN_WAIT_US(20000) | slice;
 }
 
 static __always_inline void learn_cost(__u64 fingerprint, __u64 used)

@@ -109,6 +109,20 @@ def test_interactive_first_holds_long_queries_for_short_ones(table, gallery):
     assert level(run(fingerprint=1, cpu_ns=25_000_000)) == 7
 
 
+def test_interactive_first_is_told_by_tag(table, gallery):
+    db = table(threads="1")
+    attach(db, gallery, "interactive-first", "{heavy_ms: 20}")
+    for tag, expected in (("interactive", 0), ("batch", 7), ("nightly", 6)):
+        db(f"SET hook_tag = '{tag}'")
+        number = db.one(f"SELECT tag FROM hook_tags() WHERE text = '{tag}'")
+        decided = decision(
+            db, "interactive-first", "run_task", origin={"tag": number}, fingerprint=number, cpu_ns=15_000_000
+        )
+        assert level(decided) == expected, tag
+    db(f"CALL hook_map_update('told', {number}, 3)")
+    assert level(decision(db, "interactive-first", "query_begin", origin={"tag": number})) == 2
+
+
 def test_interactive_first_learns_what_is_long(table, gallery):
     db = table(threads="1")
     entries = attach(db, gallery, "interactive-first", "{slack: 3}")
