@@ -243,15 +243,24 @@ bool RunSlice::Ask(ClientContext &query, duckbpf_run_site site) {
 }
 
 bool RunSlice::BeginForClient(ClientContext &query) {
+	using std::chrono::steady_clock;
 	if (Ask(query, DUCKBPF_RUN_CLIENT)) {
 		return true;
 	}
-	{
-		std::unique_lock<std::mutex> guard(runs.lock);
-		runs.freed.wait_for(guard, std::chrono::microseconds(wait_us), [&] { return runs.times_freed != seen; });
-	}
-	query.BlockingInterruptCheck();
-	return Executor::Get(query).HasError() || Ask(query, DUCKBPF_RUN_CLIENT);
+	// Asks again whenever a slot was given back: the way out to the client and back would cost more than the question.
+	const auto end = steady_clock::now() + std::chrono::microseconds(wait_us);
+	bool is_freed;
+	do {
+		{
+			std::unique_lock<std::mutex> guard(runs.lock);
+			is_freed = runs.freed.wait_until(guard, end, [&] { return runs.times_freed != seen; });
+		}
+		query.BlockingInterruptCheck();
+		if (Executor::Get(query).HasError() || Ask(query, DUCKBPF_RUN_CLIENT)) {
+			return true;
+		}
+	} while (is_freed && steady_clock::now() < end);
+	return false;
 }
 
 void RunSlice::EndSlice() {
