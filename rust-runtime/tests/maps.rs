@@ -176,7 +176,7 @@ fn events_arrive_whole_and_are_counted_when_they_do_not() {
     host.call(Hook::Load, &mut duckbpf_load_ctx { hit: 1, ..load(1, 6) });
     call_load(&host, 1, 7);
     let ring = map(&host, "events");
-    let sizes: Vec<u64> = ring.drain(10).unwrap().iter().map(|record| word(record)).collect();
+    let sizes: Vec<u64> = ring.drain(10).unwrap().iter().map(word).collect();
     assert_eq!(sizes, [5, 7], "what was discarded is skipped");
     let refused = (0..300).filter(|_| call_load(&host, 1, 1) == 1).count() as u64;
     assert_eq!(ring.info().lost, refused);
