@@ -82,7 +82,8 @@ pub enum Problem {
     #[error("another duckbpf runtime is active in this process; load the extension once")]
     Busy,
     #[error(
-        "the hookpoints speak version {found}, this runtime version {expected}; use a graft and a runtime of one build"
+        "the hookpoints speak version {found}, this runtime version {expected}; build the extension and what carries the hooks \
+         (`cargo xtask extension`, `cargo xtask engine`) from one checkout"
     )]
     Version { found: u32, expected: u32 },
     #[error("the hookpoints refused the runtime with code {0}")]

@@ -1,8 +1,10 @@
 """The engine as a library: two in one process, the extension on the stock one, C and ADBC programs, sizes."""
 
+import ctypes
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -51,6 +53,42 @@ def test_the_stock_engine_is_refused_and_works_on(monkeypatch):
     with pytest.raises(duckdb.InvalidInputException, match=r"not known.*stock/lib/libduckdb\.so.*cargo xtask engine"):
         stock.execute("LOAD duckbpf")
     assert value(stock, SUM) == 4999950000
+
+
+LOAD = """
+import sys, duckdb
+connection = duckdb.connect(config={config!r})
+try:
+    connection.execute("LOAD duckbpf")
+except duckdb.Error as error:
+    print(error)
+print(connection.execute("{sum}").fetchall())
+"""
+
+
+@pytest.mark.parametrize(("field", "found"), [(0, 2), (3, 2)], ids=["table", "contexts"])
+def test_an_engine_of_a_newer_abi_is_refused_and_works_on(tmp_path, field, found):
+    library = HOOKED / "libduckdb.so"
+    # The first four numbers of struct duckbpf_host (hook-shim/include/duckbpf/abi.h): version, size, carrier, abi.
+    host = ctypes.CDLL(str(library)).duckdb_hookpoints_v1
+    host.restype = ctypes.POINTER(ctypes.c_uint32 * 4)
+    table = list(host().contents)
+    image = library.read_bytes()
+    assert image.count(struct.pack("<4I", *table)) == 1
+    newer = [found if number == field else value for number, value in enumerate(table)]
+    assert newer[field] > table[field]
+    fake = tmp_path / "libduckdb.so"
+    fake.write_bytes(image.replace(struct.pack("<4I", *table), struct.pack("<4I", *newer)))
+    ended = subprocess.run(
+        [sys.executable, "-c", LOAD.format(config=CONFIG, sum=SUM)],
+        env={**os.environ, "DUCKBPF_LIBRARY": str(fake)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"speak version {found}, this runtime version {table[field]}" in ended.stdout
+    assert "from one checkout" in ended.stdout
+    assert "4999950000" in ended.stdout
 
 
 def test_json_and_parquet_are_in_it(monkeypatch, tmp_path):

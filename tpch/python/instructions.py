@@ -21,6 +21,7 @@ if job["extension"]:
 con.execute("ATTACH '{}' AS tpch (READ_ONLY)".format(job["file"].replace("'", "''")))
 con.execute("USE tpch")
 gc.disable()
+marks.start()
 for number, sql in job["queries"]:
     con.execute(sql).fetchall()
     marks.begin()

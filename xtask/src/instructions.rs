@@ -2,7 +2,8 @@
 //!
 //! Wall time moves by percents on a shared machine; instructions inside DuckDB hardly move at all. Each configuration is one process under
 //! callgrind, on one thread, that counts the second run of each query (tpch/python/instructions.py), with a clock and dice that leave
-//! nothing to chance (tpch/python/marks.c).
+//! nothing to chance (tpch/python/marks.c). Callgrind looks on from the first query to the last: to begin again is to translate all code again,
+//! which took ten times as long.
 
 use std::collections::BTreeMap;
 use std::fs;
