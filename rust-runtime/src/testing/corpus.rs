@@ -81,7 +81,12 @@ mod tests {
         let mut wrong = Vec::new();
         for case in cases() {
             let assembly = assemble(&case.text).unwrap_or_else(|what| panic!("{}: {what}", case.name));
-            let found = verdict(&assembly);
+            let said = rejection(&assembly);
+            let found = said.as_ref().map(|said| said.id());
+            if let Some(said) = said {
+                let (short, long) = (said.to_string(), format!("{said:#}"));
+                assert!(short.contains(&format!("[{}]", said.id())) && long.len() >= short.len(), "{long}");
+            }
             if found != case.rejection.as_deref() {
                 wrong.push(format!("{}: {}: {:?}, not {:?}", case.family, case.name, found, case.rejection));
                 rewrite(&case, found);

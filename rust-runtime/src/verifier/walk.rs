@@ -302,7 +302,8 @@ impl<'a> Walk<'a> {
         }
         let op = self.graph.op(pc)?;
         self.step = Step::new(pc, self.state.depth());
-        self.step.record = self.recorder.visit(pc, &self.state);
+        // Of trials nothing stays.
+        self.step.record = if self.is_trial() { 0 } else { self.recorder.visit(pc, &self.state) };
         self.spend(1).map_err(|reason| Stop::new(pc, reason))?;
         let next = self.execute(pc, op).map_err(|reason| Stop::new(pc, reason));
         self.recorder.line(self.program, pc, op, &self.state);

@@ -29,7 +29,7 @@ impl Machine<'_> {
         }
         self.cost = self.cost.saturating_add(spec.cost.of(self.bytes(spec, map.as_ref())));
         let result = match spec.callback() {
-            Some((place, kind)) => self.walk(kind, place, watch)?.map(Value::number),
+            Some((place, kind)) => Some(Value::number(self.walk(kind, place, watch)?)),
             None => self.result(spec, map.as_ref())?,
         };
         let Some(result) = result else { return Ok(End::TailCall) };
@@ -137,14 +137,14 @@ impl Machine<'_> {
         }
     }
 
-    /// Calls back. Gives the rounds that were made; None: a tail call took over.
-    fn walk<W: Watch>(&mut self, kind: CallbackKind, place: usize, watch: &mut W) -> Result<Option<u64>, FaultKind> {
+    /// Calls back. Gives the rounds that were made, or an error.
+    fn walk<W: Watch>(&mut self, kind: CallbackKind, place: usize, watch: &mut W) -> Result<u64, FaultKind> {
         let Origin::Function(start) = self.argument(place).origin else {
             return Err(FaultKind::Argument(place + 1));
         };
         let (first, context) = (self.argument(0), self.argument(place + 1));
         let rounds = match kind {
-            CallbackKind::Loop if first.bits > MAX_LOOP => return Ok(Some(-7i64 as u64)),
+            CallbackKind::Loop if first.bits > MAX_LOOP => return Ok(-7i64 as u64),
             CallbackKind::Loop => first.bits,
             CallbackKind::MapElement => self.noise.next() % (MAX_ELEMENTS + 1),
         };
@@ -153,13 +153,11 @@ impl Machine<'_> {
                 CallbackKind::Loop => vec![Value::number(round), context],
                 CallbackKind::MapElement => self.element(first, context)?,
             };
-            match self.callback(start as usize, &arguments, watch)? {
-                None => return Ok(None),
-                Some(0) => {}
-                Some(_) => return Ok(Some(round + 1)),
+            if self.callback(start as usize, &arguments, watch)? != 0 {
+                return Ok(round + 1);
             }
         }
-        Ok(Some(rounds))
+        Ok(rounds)
     }
 
     /// What a walk over a map shows its callback.

@@ -58,7 +58,7 @@ pub struct Machine<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Exit,
-    /// A tail call took over: nothing of this run goes on.
+    /// A tail call took over: nothing of this function goes on.
     TailCall,
 }
 
@@ -180,7 +180,13 @@ impl<'a> Machine<'a> {
                         next = jumped(off.into());
                     }
                 }
-                Op::Local { off } if self.call(jumped(off), watch)? == End::TailCall => return Ok(End::TailCall),
+                Op::Local { off } => {
+                    if self.call(jumped(off), watch)? == End::TailCall {
+                        // It ended that function: its caller gets what the other program returns.
+                        let result = self.noise.next();
+                        self.set_number(0, result);
+                    }
+                }
                 Op::Helper { id } if self.helper(id, watch)? == End::TailCall => return Ok(End::TailCall),
                 op => self.plain(op)?,
             }
@@ -199,22 +205,17 @@ impl<'a> Machine<'a> {
         Ok(end)
     }
 
-    /// A call of a callback, which sees its arguments alone. Gives its result; None: a tail call took over.
-    pub(super) fn callback<W: Watch>(
-        &mut self,
-        start: usize,
-        args: &[Value],
-        watch: &mut W,
-    ) -> Result<Option<u64>, FaultKind> {
+    /// A call of a callback, which sees its arguments alone. Gives its result.
+    pub(super) fn callback<W: Watch>(&mut self, start: usize, args: &[Value], watch: &mut W) -> Result<u64, FaultKind> {
         let saved = self.regs;
         self.regs[..6].fill(Value::UNSET);
         self.regs[1..=args.len()].copy_from_slice(args);
         if self.call(start, watch)? == End::TailCall {
-            return Ok(None);
+            return Err(FaultKind::TailCallInCallback);
         }
         let result = self.number(0)?;
         self.regs = saved;
-        if result > 1 { Err(FaultKind::CallbackResult(result)) } else { Ok(Some(result)) }
+        if result > 1 { Err(FaultKind::CallbackResult(result)) } else { Ok(result) }
     }
 
     fn plain(&mut self, op: Op) -> Result<(), FaultKind> {

@@ -68,6 +68,8 @@ pub enum FaultKind {
     TooLong,
     #[error("ends without giving back a record")]
     OpenRecord,
+    #[error("makes a tail call in a callback, which has no result then")]
+    TailCallInCallback,
     #[error("a callback returns {0}")]
     CallbackResult(u64),
 }
