@@ -3,7 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Env, errno, guard};
-use crate::maps::{Failure, memory::Budget, ring::{Records, Ring}, words};
+use crate::maps::{
+    Failure,
+    memory::Budget,
+    ring::{Records, Ring},
+    words,
+};
 
 /// Bytes of a line; what is longer is cut.
 const LINE: usize = 200;
