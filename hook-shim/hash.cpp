@@ -339,8 +339,9 @@ public:
 	Hasher(const Hasher &) = delete;
 	Hasher &operator=(const Hasher &) = delete;
 
-	//! The vector is done
-	void Count() {
+	//! The vector is done, and so many keys otherwise than by Run()
+	void Count(idx_t more_keys = 0) {
+		total_keys += more_keys;
 		thread.counters[DUCKBPF_HOOK_HASH].calls.Add(1);
 		thread.counters[DUCKBPF_HOOK_HASH].applied.Add(1);
 	}
@@ -522,6 +523,25 @@ const KeyType *TakenKeys(const duckbpf_program *program, PhysicalType type) {
 	return keys == &STRING_KEYS && program->flags & DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE ? &WHOLE_KEYS : keys;
 }
 
+//! What the program returns is the hash that it is handed, of a string: stock comes to the same, with the hashes of dictionaries
+//! that all threads share
+bool HashesAsStock(const duckbpf_program &program, const KeyType &keys) {
+	const auto as_host = DUCKBPF_PROGRAM_HASH_STRINGS_AS_HOST | DUCKBPF_PROGRAM_HASH_MIXED;
+	return keys.type == DUCKBPF_TYPE_VARCHAR && (program.flags & as_host) == as_host;
+}
+
+void HashAsStock(bool combine, const Vector &input, Vector &result, const SelectionVector *rsel, idx_t count) {
+	if (combine && rsel) {
+		VectorOperations::CombineHash(result, input, *rsel, count);
+	} else if (combine) {
+		VectorOperations::CombineHash(result, input, count);
+	} else if (rsel) {
+		VectorOperations::Hash(input, result, *rsel, count);
+	} else {
+		VectorOperations::Hash(input, result, count);
+	}
+}
+
 //! Hashes or combines the input if the program takes its type
 bool TryHash(const duckbpf_program *program, bool combine, const Vector &input, Vector &result,
              const SelectionVector *rsel, idx_t count) {
@@ -533,6 +553,11 @@ bool TryHash(const duckbpf_program *program, bool combine, const Vector &input, 
 		return false;
 	}
 	Hasher hasher(*program, *keys);
+	if (HashesAsStock(*program, *keys)) {
+		HashAsStock(combine, input, result, rsel, count);
+		hasher.Count(count);
+		return true;
+	}
 	const auto rows = rsel ? rsel->data() : nullptr;
 	if (combine) {
 		hasher.CombineHash(input, result, rows, count);

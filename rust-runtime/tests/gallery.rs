@@ -53,7 +53,8 @@ fn default_hash_is_stocks_in_every_type() {
 fn hashes_as_stock(host: &MockHost) {
     let pin = host.pin(Hook::Hash).unwrap();
     assert_eq!(pin.hash_types(), (1 << abi::DUCKBPF_TYPE_COUNT) - 1);
-    let strings = if cfg!(feature = "interpreted") { 0 } else { abi::DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE };
+    let as_host = abi::DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE | abi::DUCKBPF_PROGRAM_HASH_STRINGS_AS_HOST;
+    let strings = if cfg!(feature = "interpreted") { 0 } else { as_host };
     let by_whole = abi::DUCKBPF_PROGRAM_HASH_READS_WHOLE | strings;
     assert_eq!(pin.flags(), abi::DUCKBPF_PROGRAM_HASH_MIXED | by_whole);
     for ty in 0..abi::DUCKBPF_TYPE_COUNT {

@@ -55,6 +55,7 @@ DUCKBPF_ASSERT_SIZE(duckbpf_hash_batch, 40);
 #define DUCKBPF_PROGRAM_HASH_MIXED 1u       /* its output needs no mixer: it passed the test of quality at attach */
 #define DUCKBPF_PROGRAM_HASH_READS_WHOLE 2u /* it reads duckbpf_hash_ctx.whole */
 #define DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE 4u /* of strings it reads nothing else */
+#define DUCKBPF_PROGRAM_HASH_STRINGS_AS_HOST 8u  /* and returns it as it is */
 
 /* One attached program. Owned by the runtime; the host writes only pins. Stays valid until the runtime has seen
  * synchronize() return and pins at 0 after it was unpublished. */

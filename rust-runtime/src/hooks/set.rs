@@ -16,14 +16,20 @@ use std::{
 
 use duckbpf_abi::{
     DUCKBPF_HOOK_COUNT, DUCKBPF_PROGRAM_HASH_MIXED, DUCKBPF_PROGRAM_HASH_READS_WHOLE,
-    DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE, duckbpf_hash_ctx, duckbpf_hook_counters, duckbpf_program, duckbpf_set,
+    DUCKBPF_PROGRAM_HASH_STRINGS_AS_HOST, DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE, duckbpf_hash_ctx,
+    duckbpf_hook_counters, duckbpf_program, duckbpf_set,
 };
 
 use super::{
     Generation, Timings,
     load::{Loaded, LoadedProgram, Targets},
 };
-use crate::{hook::Hook, jit::Program, maps::store::Bindings, object::Object};
+use crate::{
+    hook::Hook,
+    jit::{Program, Strings},
+    maps::store::Bindings,
+    object::Object,
+};
 
 /// Objects that are attached together, under one number.
 #[derive(Debug)]
@@ -129,7 +135,8 @@ impl AttachedProgram {
         for (flag, is_set) in [
             (DUCKBPF_PROGRAM_HASH_MIXED, mixed),
             (DUCKBPF_PROGRAM_HASH_READS_WHOLE, reads_whole),
-            (DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE, program.takes_strings_by_whole()),
+            (DUCKBPF_PROGRAM_HASH_STRINGS_BY_WHOLE, program.strings() != Strings::Contexts),
+            (DUCKBPF_PROGRAM_HASH_STRINGS_AS_HOST, program.strings() == Strings::AsHost),
         ] {
             flags |= if is_set { flag } else { 0 };
         }

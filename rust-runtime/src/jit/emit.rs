@@ -18,7 +18,7 @@
 use dynasm::dynasm;
 
 use super::{
-    MAX_TAIL_CALLS, TAIL_CALL,
+    MAX_TAIL_CALLS, Strings, TAIL_CALL,
     assembler::{Assembler, Label},
     keys, tail_target,
     templates::{
@@ -42,8 +42,7 @@ pub struct Assembled {
     /// Where tail calls of other programs lead.
     pub tail_entry: usize,
     pub hash_batch: Option<usize>,
-    /// It takes strings as DUCKBPF_KEYS_WHOLE.
-    pub strings_by_whole: bool,
+    pub strings: Strings,
     /// By slot, if it was asked for: where its code begins; u32::MAX for a slot without code of its own.
     pub slots: Vec<u32>,
     /// Where the functions end and the loops over keys begin.
@@ -90,15 +89,15 @@ pub fn assemble(
         emitter.function(&mut ops, index, &mut slots)?;
     }
     let code_end = ops.offset();
-    let (mut hash_batch, mut strings_by_whole) = (None, false);
+    let (mut hash_batch, mut strings) = (None, Strings::Contexts);
     if verified.hook() == Hook::Hash {
         dynasm!(ops; .arch x64; .align 16, 0xcc);
         hash_batch = Some(ops.offset());
-        strings_by_whole = keys::emit(&emitter, &mut ops)?;
+        strings = keys::emit(&emitter, &mut ops)?;
     }
     let bytes = ops.finish()?;
     let slots = slots.unwrap_or_default();
-    Ok(Assembled { bytes, entry: 0, tail_entry, hash_batch, strings_by_whole, slots, code_end })
+    Ok(Assembled { bytes, entry: 0, tail_entry, hash_batch, strings, slots, code_end })
 }
 
 /// By function: whether it makes tail calls, or calls a function that does. Empty: none does.

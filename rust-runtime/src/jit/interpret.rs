@@ -19,7 +19,7 @@ use std::{
 use duckbpf_abi as abi;
 use duckbpf_abi::{duckbpf_hash_batch, duckbpf_hash_ctx};
 
-use super::{Error, MAX_TAIL_CALLS, Runs, TAIL_CALL, tail_target};
+use super::{Error, MAX_TAIL_CALLS, Runs, Strings, TAIL_CALL, tail_target};
 use crate::{
     helpers::{self, CallbackKind, Env, HelperSpec, MAX_LOOP},
     hook::Hook,
@@ -82,8 +82,8 @@ impl Runs for Interpreted {
         self.hashes.then(|| BATCHES[self.place / 16][self.place % 16] as usize)
     }
 
-    fn strings_by_whole(&self) -> bool {
-        false
+    fn strings(&self) -> Strings {
+        Strings::Contexts
     }
 
     fn code(&self) -> &[u8] {

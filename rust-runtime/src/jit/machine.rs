@@ -1,6 +1,6 @@
 //! Machine code in memory: what becomes of a program on x86-64.
 
-use super::{Error, Runs, check_processor, emit, memory::Code, symbols, symbols::Announced};
+use super::{Error, Runs, Strings, check_processor, emit, memory::Code, symbols, symbols::Announced};
 use crate::{helpers::Env, maps::store::Bindings, verifier::Verified};
 
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Machine {
     entry: usize,
     tail_entry: usize,
     hash_batch: Option<usize>,
-    strings_by_whole: bool,
+    strings: Strings,
 }
 
 impl Machine {
@@ -27,7 +27,7 @@ impl Machine {
             entry: assembled.entry,
             tail_entry: assembled.tail_entry,
             hash_batch: assembled.hash_batch,
-            strings_by_whole: assembled.strings_by_whole,
+            strings: assembled.strings,
         })
     }
 }
@@ -45,8 +45,8 @@ impl Runs for Machine {
         self.hash_batch.map(|offset| self.code.address() + offset)
     }
 
-    fn strings_by_whole(&self) -> bool {
-        self.strings_by_whole
+    fn strings(&self) -> Strings {
+        self.strings
     }
 
     fn code(&self) -> &[u8] {

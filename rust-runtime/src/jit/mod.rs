@@ -118,7 +118,7 @@ trait Runs {
     fn tail_entry(&self) -> usize;
     /// A [`HashBatch`].
     fn hash_batch(&self) -> Option<usize>;
-    fn strings_by_whole(&self) -> bool;
+    fn strings(&self) -> Strings;
     /// Machine code; empty: there is none.
     fn code(&self) -> &[u8];
 }
@@ -132,6 +132,18 @@ impl Engine {
             Engine::Interpreted(interpreted) => interpreted,
         }
     }
+}
+
+/// How a hash program's loops take strings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "what is interpreted takes contexts"))]
+pub enum Strings {
+    /// As contexts.
+    Contexts,
+    /// As DUCKBPF_KEYS_WHOLE too.
+    Wholes,
+    /// The same, and what comes out is what went in.
+    AsHost,
 }
 
 /// A program's entry: takes its context, returns r0.
@@ -215,9 +227,9 @@ impl Program {
         self.engine.runs().hash_batch().map(|address| unsafe { mem::transmute::<usize, HashBatch>(address) })
     }
 
-    /// Its loops take strings as DUCKBPF_KEYS_WHOLE.
-    pub fn takes_strings_by_whole(&self) -> bool {
-        self.engine.runs().strings_by_whole()
+    /// How its loops take strings.
+    pub fn strings(&self) -> Strings {
+        self.engine.runs().strings()
     }
 
     pub fn text(&self) -> &ProgramText {

@@ -13,7 +13,7 @@ use crate::{
     helpers::{self, Env},
     hook::Hook,
     isa::Insn,
-    jit::{self, Program, keys},
+    jit::{self, Program, Strings, keys},
     maps::{Body, store::Store},
     object::{Memory, Region, RegionMap},
     testing::{
@@ -1039,11 +1039,20 @@ fn strings_whose_whole_alone_counts_come_as_that() {
     let branch = "r0 = *(u64 *)(r1 + 16)\nr2 = *(u8 *)(r1 + 17)\nif r2 > 100 goto big\nexit\nbig: r0 = -r0\nexit";
     let also_len = "r0 = *(u64 *)(r1 + 16)\nr2 = *(u32 *)(r1 + 24)\nr0 += r2\nexit";
     let also_lo = "r0 = *(u64 *)(r1 + 16)\nr2 = *(u8 *)(r1 + 7)\nr0 += r2\nexit";
-    for (text, takes) in [(by_type, true), (always, true), (branch, true), (also_len, false), (also_lo, false)] {
+    let same = "r0 = *(u64 *)(r1 + 16)\nexit";
+    let cases = [
+        (by_type, Strings::Wholes),
+        (always, Strings::Wholes),
+        (branch, Strings::Wholes),
+        (same, Strings::AsHost),
+        (also_len, Strings::Contexts),
+        (also_lo, Strings::Contexts),
+    ];
+    for (text, strings) in cases {
         let object = assemble(&format!("hook hash\n{text}")).unwrap_or_else(|error| panic!("{error}")).object;
         let (program, _) = compile(&object).unwrap_or_else(|rejection| panic!("{rejection}"));
-        assert_eq!(program.takes_strings_by_whole(), takes, "{text}");
-        if !takes {
+        assert_eq!(program.strings(), strings, "{text}");
+        if strings == Strings::Contexts {
             continue;
         }
         let keys: Vec<u64> = (0..37).map(|key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();

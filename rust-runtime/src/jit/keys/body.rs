@@ -250,6 +250,11 @@ impl Body {
         })
     }
 
+    /// It returns `whole` as it is.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.steps[..], [Step::Field { dst: 0, offset: WHOLE, size: Size::D, .. }])
+    }
+
     /// Of the key itself it reads no more bytes than an integer of that size has: how the others follow from it does not matter.
     pub fn reads_within(&self, of: Size) -> bool {
         self.steps.iter().all(|step| match *step {

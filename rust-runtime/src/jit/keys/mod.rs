@@ -29,6 +29,7 @@ use duckbpf_abi as abi;
 use dynasm::dynasm;
 
 use super::{
+    Strings,
     assembler::{Assembler, Label},
     emit::{Emitter, Frame},
     templates::{Place, R11, RDI, Src, lea, load, store},
@@ -146,8 +147,8 @@ struct Loop {
     label: Label,
 }
 
-/// The loops' function: `extern "C" fn(*const duckbpf_hash_batch)`. Ok: whether of strings the program reads `whole` alone.
-pub fn emit(emitter: &Emitter<'_>, ops: &mut Assembler) -> Result<bool, String> {
+/// The loops' function: `extern "C" fn(*const duckbpf_hash_batch)`. Ok: how they take strings.
+pub fn emit(emitter: &Emitter<'_>, ops: &mut Assembler) -> Result<Strings, String> {
     let mut order = emitter.verified.text().functions.first().and_then(|first| {
         let code = emitter.verified.graph().ops.get(..first.end)?;
         Order::new(code)
@@ -172,7 +173,11 @@ pub fn emit(emitter: &Emitter<'_>, ops: &mut Assembler) -> Result<bool, String> 
         labels.push(label);
     }
     let strings = strings_by_whole(&cases, &labels, &loops);
-    let by_whole = strings.is_some();
+    let taken = match &strings {
+        None => Strings::Contexts,
+        Some(body) if body.is_whole() => Strings::AsHost,
+        Some(_) => Strings::Wholes,
+    };
     if let Some(body) = strings {
         let label = ops.new_label();
         cases.push(Case { layout: abi::DUCKBPF_KEYS_WHOLE, ty: None });
@@ -202,7 +207,7 @@ pub fn emit(emitter: &Emitter<'_>, ops: &mut Assembler) -> Result<bool, String> 
         ops.reserve();
         dynasm!(ops; .arch x64; jmp =>done);
     }
-    Ok(by_whole)
+    Ok(taken)
 }
 
 /// The body for strings, if it reads nothing of them but `whole`.
