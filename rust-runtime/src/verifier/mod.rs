@@ -190,16 +190,20 @@ fn check(
     let program = &object.programs[index];
     let graph = Graph::build(program).map_err(|stop| explain::plain(program, rules, None, stop))?;
     refuse_unknown_maps(object, &graph).map_err(|stop| explain::plain(program, rules, Some(&graph), stop))?;
-    let mut visited = 0;
     let facts = loop {
         let mut walk = Walk::new(program, &graph, object, rules, options, recorder);
         let result = walk.run();
-        visited += walk.facts.visited;
+        let spent = walk.spent();
+        let has_loops = walk.loops.attempts > 0;
         match result {
-            Ok(()) => break Facts { visited, ..walk.facts },
+            Ok(()) => break Facts { visited: spent.visited, ..walk.facts },
             // Some loops are easier to guess once their numbers have spread: all over again, from the sixth round.
-            Err(stop) if stop.is_too_complex() && !options.patient => options.patient = true,
-            Err(stop) => return Err(Box::new(Rejection { visited, ..*explain::rejection(&walk, stop) })),
+            Err(stop) if stop.is_too_complex() && has_loops && !options.patient => {
+                (options.patient, options.spent) = (true, spent);
+            }
+            Err(stop) => {
+                return Err(Box::new(Rejection { visited: spent.visited, ..*explain::rejection(&walk, stop) }));
+            }
         }
         walk.recorder.clear();
     };

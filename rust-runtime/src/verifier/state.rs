@@ -307,7 +307,11 @@ fn is_exact(link: Link, counter: Counter) -> bool {
 fn refined(number: &Num, link: Link, range: &Scalar, counter: Option<Counter>) -> Option<Scalar> {
     let meet = |a: &Scalar, b: &Scalar| a.refine(Cond::Eq, Width::W64, b, true).map(|(a, _)| a);
     let mut result = number.range;
-    if number.link.scale == link.scale {
+    if number.link == link {
+        if result != *range {
+            result = meet(&result, range)?;
+        }
+    } else if number.link.scale == link.scale {
         let by = Scalar::constant(number.link.add.wrapping_sub(link.add) as u64);
         result = meet(&result, &range.alu(Alu::Add, &by, Width::W64))?;
     }

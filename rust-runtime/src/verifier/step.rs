@@ -280,7 +280,7 @@ impl Walk<'_> {
         let sides = [true, false].map(|taken| {
             let (mut x, y) = sides[usize::from(!taken)]?;
             if trial && (cond == Cond::Ne) == taken && matches!(cond, Cond::Eq | Cond::Ne) {
-                x = self.approaching(&a, x, &b);
+                x = self.approaching(&a, x, &b)?;
             }
             Some((x, y, orders[usize::from(!taken)]))
         });
@@ -336,14 +336,14 @@ impl Walk<'_> {
         }
     }
 
-    /// In a trial, a counter that is compared for being unequal to a constant is supposed not to step over it.
-    fn approaching(&self, a: &Num, range: Scalar, b: &Num) -> Scalar {
-        let Some(end) = b.is_constant() else { return range };
+    /// In a trial, a counter that is compared for being unequal to a constant is supposed not to step over it. None: it has.
+    fn approaching(&self, a: &Num, range: Scalar, b: &Num) -> Option<Scalar> {
+        let Some(end) = b.is_constant() else { return Some(range) };
         let class =
             self.attempts.iter().flat_map(|attempt| &attempt.classes).find(|class| class.symbol == a.link.symbol);
-        let Some(class) = class.filter(|_| a.link.symbol != 0) else { return range };
+        let Some(class) = class.filter(|_| a.link.symbol != 0) else { return Some(range) };
         let cond = if class.direction() * a.link.scale.signum() > 0 { Cond::SLt } else { Cond::SGt };
-        range.refine(cond, Width::W64, &Scalar::constant(end), true).map_or(range, |(range, _)| range)
+        range.refine(cond, Width::W64, &Scalar::constant(end), true).map(|(range, _)| range)
     }
 
     /// A branch whose outcome is known depends on its operands' numbers.
@@ -500,9 +500,7 @@ impl Walk<'_> {
         let mut sides = [true, false].map(refine);
         if self.is_trial() && is_equality {
             let unequal = usize::from(cond == Cond::Eq);
-            if let Some((x, _)) = &mut sides[unequal] {
-                *x = self.approaching(&a.offset, *x, &b.offset);
-            }
+            sides[unequal] = sides[unequal].and_then(|(x, y)| Some((self.approaching(&a.offset, x, &b.offset)?, y)));
         }
         if let [Some(_), Some(_)] = sides {
             self.note_linked(a.offset.link.symbol);

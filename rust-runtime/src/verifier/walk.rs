@@ -26,8 +26,10 @@ const MAX_STORED: usize = 24 << 20;
 pub const MAX_LOOPS: usize = 32;
 /// Instructions of a way that messages look back at.
 const MAX_HISTORY: usize = 1 << 16;
-/// Comparisons of values that the whole walk may make.
+/// Comparisons of values that all walks may make together.
 const MAX_WORK: u64 = 32_000_000;
+/// The part of the budgets that the first walk may use, if there are loops that another may guess better.
+const FIRST_SHARE: u64 = 4;
 /// Instructions between stored states, so that comparing does not cost more than walking.
 const STEPS_BETWEEN: u32 = 3;
 
@@ -132,6 +134,13 @@ pub enum Next {
     End(Need, Summary),
 }
 
+/// What was used of the budgets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    pub visited: u64,
+    work: u64,
+}
+
 /// How a walk is to be done.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -139,6 +148,8 @@ pub struct Options {
     pub exact: bool,
     /// Loops are explored some rounds one by one before the first attempt to prove them.
     pub patient: bool,
+    /// By walks before.
+    pub spent: Spent,
 }
 
 pub struct Walk<'a> {
@@ -297,7 +308,7 @@ impl<'a> Walk<'a> {
         if self.memory > MAX_MEMORY {
             return Err(Stop::new(pc, Reason::TooMuchMemory(MAX_MEMORY)));
         }
-        if self.facts.visited > MAX_VISITED {
+        if self.options.spent.visited + self.facts.visited > self.share_of(MAX_VISITED) {
             return Err(Stop::new(pc, Reason::TooComplex(MAX_VISITED)));
         }
         let op = self.graph.op(pc)?;
@@ -398,6 +409,10 @@ impl<'a> Walk<'a> {
             return Ok(Some(next));
         }
         let Some(at) = running else { return self.enter_loop(pc) };
+        // A loop of which a trial has no guess: its rounds are ways that meet.
+        if self.state.loops[at].patience == u32::MAX && self.is_trial() {
+            return self.meet(pc);
+        }
         let current = self.state.without_loops();
         let active = &mut self.state.loops[at];
         active.count += 1;
@@ -457,10 +472,22 @@ impl<'a> Walk<'a> {
         need
     }
 
+    /// What a walk may use of a budget: an impatient one leaves most of it to the patient one.
+    fn share_of(&self, budget: u64) -> u64 {
+        if self.options.patient || self.loops.attempts == 0 { budget } else { budget / FIRST_SHARE }
+    }
+
+    /// What this walk and those before it have used.
+    pub fn spent(&self) -> Spent {
+        let before = self.options.spent;
+        Spent { visited: before.visited + self.facts.visited, work: before.work + self.work }
+    }
+
     /// Counts comparisons.
     pub fn work(&mut self, pc: usize, work: u64) -> Result<(), Stop> {
         self.work += work + 1;
-        if self.work > MAX_WORK { Err(Stop::new(pc, Reason::TooComplex(MAX_WORK))) } else { Ok(()) }
+        let spent = self.options.spent.work + self.work;
+        if spent > self.share_of(MAX_WORK) { Err(Stop::new(pc, Reason::TooComplex(MAX_WORK))) } else { Ok(()) }
     }
 
     /// A stored state that covers the current one.

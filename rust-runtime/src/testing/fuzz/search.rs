@@ -283,7 +283,7 @@ fn is_rich(object: &Object) -> bool {
 
 /// How a program is verified and watched: its seed decides.
 fn options(seed: u64) -> Options {
-    Options { exact: seed & 1 == 1, patient: seed & 6 == 6 }
+    Options { exact: seed & 1 == 1, patient: seed & 6 == 6, ..Options::default() }
 }
 
 /// Verifies a program; if it is accepted, runs it on inputs that the seed gives.

@@ -21,6 +21,8 @@ pub struct Class {
     /// The symbol's bounds over all rounds.
     low: i64,
     high: i64,
+    /// Its bounds before the first round.
+    first: (i64, i64),
     /// How far it is expected to move; 0 is never.
     step: i64,
     /// The steps that were seen: the least, and whether all went the same way.
@@ -34,7 +36,7 @@ pub struct Class {
 impl Class {
     /// The number of the round.
     pub fn rounds_up_to(symbol: Id, rounds: i64) -> Class {
-        Class { symbol, low: 0, high: rounds, step: 1, seen: None, is_broken: false, of: 0 }
+        Class { symbol, low: 0, high: rounds, first: (0, 0), step: 1, seen: None, is_broken: false, of: 0 }
     }
 
     /// A number that is not known and moves from these bounds on, as far as rounds may.
@@ -43,8 +45,8 @@ impl Class {
             return None;
         }
         let far = step.saturating_mul(MANY);
-        let (low, high) = (low + far.min(0), high + far.max(0));
-        Some(Class { symbol, low, high, step, seen: None, is_broken: false, of })
+        let (first, low, high) = ((low, high), low + far.min(0), high + far.max(0));
+        Some(Class { symbol, low, high, first, step, seen: None, is_broken: false, of })
     }
 
     /// By how much a constant moves in a round, if it may be a counter.
@@ -144,21 +146,14 @@ impl Class {
         let (low, high) = (counter.low.saturating_add(step), counter.high.saturating_add(step));
         match (is_trial, self.seen) {
             // A trial began with far bounds: what it finds are the bounds.
-            (true, None) if step > 0 => self.high = self.first_high().max(high),
-            (true, None) => self.low = self.first_low().min(low),
+            (true, None) if step > 0 => self.high = self.first.1.max(high),
+            (true, None) => self.low = self.first.0.min(low),
             _ => (self.low, self.high) = (self.low.min(low), self.high.max(high)),
         }
-        self.is_broken |= self.high.abs_diff(self.low) >= MANY.unsigned_abs();
+        // Its bounds before may be far apart: it may begin at the counter of an outer loop that is a guess itself.
+        let gone = self.first.0.abs_diff(self.low).max(self.first.1.abs_diff(self.high));
+        self.is_broken |= gone >= MANY.unsigned_abs();
         self.seen = self.least(step);
-    }
-
-    /// Where it stood when the attempt began.
-    fn first_high(&self) -> i64 {
-        if self.step > 0 { self.high - self.step.saturating_mul(MANY) } else { self.high }
-    }
-
-    fn first_low(&self) -> i64 {
-        if self.step < 0 { self.low - self.step.saturating_mul(MANY) } else { self.low }
     }
 
     /// The range of a number that depends on the class' symbol.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{Class, MANY};
 use crate::{
-    isa::R10,
+    isa::{Alu, R10, Width},
     verifier::{
         domain::Scalar,
         need::Need,
@@ -417,9 +417,12 @@ impl<'a, 'b> Guess<'a, 'b> {
     /// Bounds that grow are given up in later guesses. What 32-bit instructions made has no upper half, however far it goes.
     fn joined_ranges(&self, a: &Scalar, b: &Scalar) -> Scalar {
         let is_half = a.umax() <= u64::from(u32::MAX) && b.umax() <= u64::from(u32::MAX);
+        let grows = b.umax() > a.umax() || b.smax() > a.smax();
         match self.round < WIDEN_FROM {
             true => a.join(b),
-            false if is_half => a.widen(b).truncate(4),
+            // What grows without a bound wraps in the end: its other bounds go too.
+            false if grows && is_half => multiples(&a.join(b)).truncate(4),
+            false if grows => multiples(&a.join(b)),
             false => a.widen(b),
         }
     }
@@ -440,4 +443,13 @@ impl<'a, 'b> Guess<'a, 'b> {
         self.links.push((a.link, other, symbol));
         Num::symbol(range, symbol)
     }
+}
+
+/// All numbers with the lowest bits of a range, where these are known.
+fn multiples(range: &Scalar) -> Scalar {
+    let bits = range.bits();
+    let known = bits.mask.trailing_zeros().min(63);
+    let lowest = Scalar::constant(bits.value & ((1 << known) - 1));
+    let stride = Scalar::unknown().alu(Alu::Lsh, &Scalar::constant(known.into()), Width::W64);
+    stride.alu(Alu::Or, &lowest, Width::W64)
 }

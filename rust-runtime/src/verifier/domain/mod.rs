@@ -116,6 +116,9 @@ impl<const W: u32, const H: u32> Number<W, H> {
 
     /// `self op other`; a 32-bit result is zero-extended. x / 0 = 0, x % 0 = x, the smallest number / -1 is itself.
     pub fn alu(&self, op: Alu, other: &Self, width: Width) -> Self {
+        if let (Some(a), Some(b), 64, 32) = (self.is_constant(), other.is_constant(), W, H) {
+            return Self::constant(crate::isa::alu(op, width, a, b));
+        }
         if width == Width::W32 {
             return Self::zero_extended(self.half.alu(op, other.half, H));
         }
@@ -174,6 +177,9 @@ impl<const W: u32, const H: u32> Number<W, H> {
 
     /// What both operands are where `self cond other` is `taken` (or is not); None: it never is.
     pub fn refine(&self, cond: Cond, width: Width, other: &Self, taken: bool) -> Option<(Self, Self)> {
+        if self == other && self.is_constant().is_some() && matches!(cond, Cond::Eq | Cond::Ne) {
+            return ((cond == Cond::Eq) == taken).then_some((*self, *other));
+        }
         let assume = if taken { Word::assume } else { Word::assume_not };
         let (mut a, mut b) = (*self, *other);
         let width = if on(Bug::CompareHalfAsWhole) { Width::W64 } else { width };
@@ -244,7 +250,7 @@ impl<const W: u32, const H: u32> Number<W, H> {
         if extended.smin <= wide.smin && wide.smax <= extended.smax {
             (wide.smin, wide.smax) = (wide.smin.max(half.smin), wide.smax.min(half.smax));
         }
-        wide.reduce(W)
+        if wide == self.wide { Some(wide) } else { wide.reduce(W) }
     }
 }
 
