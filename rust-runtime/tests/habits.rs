@@ -69,7 +69,7 @@ fn habits_are_judged_as_their_names_say() {
             }
         }
     }
-    assert!(judged >= 670, "{judged}");
+    assert!(judged >= 750, "{judged}");
     assert!(wrong.is_empty(), "{} of {judged}:\n{}", wrong.len(), wrong.join("\n"));
 }
 

@@ -53,7 +53,8 @@ struct MapCreate {
     value_size: u32,
     max_entries: u32,
     map_flags: u32,
-    rest: [u32; 11],
+    inner_map_fd: u32,
+    rest: [u32; 10],
 }
 
 #[repr(C)]
@@ -178,6 +179,8 @@ struct Request {
 #[derive(Debug)]
 struct MapRequest {
     create: MapCreate,
+    /// What the maps inside of it look like.
+    inner: Option<Box<MapRequest>>,
     /// Of a map that never changes: its only value.
     constants: Option<Vec<u8>>,
 }
@@ -198,20 +201,20 @@ impl Kernel {
         Ok(Kernel { leaks, bounds })
     }
 
-    /// What it says of an object's only program.
-    pub fn judge(&self, object: &Object) -> Result<Opinion, String> {
-        match self.leaks.judge(request(object, &[]))?.opinion {
+    /// What it says of a program of an object. Functions are told as static ones, whatever they are.
+    pub fn judge(&self, object: &Object, program: usize) -> Result<Opinion, String> {
+        match self.leaks.judge(request(object, program, &[]))?.opinion {
             Opinion::Rejects(log) if !SPECULATION.iter().any(|word| log.contains(word)) => {
                 return Ok(Opinion::Rejects(log));
             }
             _ => {}
         }
-        self.bounds.judge(request(object, &[])).map(|answer| answer.opinion)
+        self.bounds.judge(request(object, program, &[])).map(|answer| answer.opinion)
     }
 
     /// The lower halves of what a program returns, run after run with the same variables; none, if it is refused.
     pub fn run(&self, object: &Object, contexts: &[Vec<u8>]) -> Result<Vec<u32>, String> {
-        self.bounds.judge(request(object, contexts)).map(|answer| answer.results)
+        self.bounds.judge(request(object, 0, contexts)).map(|answer| answer.results)
     }
 }
 
@@ -238,8 +241,8 @@ impl Judge {
 }
 
 /// The object in the kernel's terms; descriptors are put in by the thread that makes the maps.
-fn request(object: &Object, contexts: &[Vec<u8>]) -> Request {
-    let program = &object.programs[0];
+fn request(object: &Object, program: usize, contexts: &[Vec<u8>]) -> Request {
+    let program = &object.programs[program];
     let is_used = |index: usize| {
         let refers = |insn: &Insn| insn.code == LDDW && matches!(insn.src, LDDW_MAP | LDDW_MEMORY);
         program.insns.iter().any(|insn| refers(insn) && insn.imm as usize == index)
@@ -261,13 +264,16 @@ fn map_request(object: &Object, map: &MapDef) -> MapRequest {
         key_size: map.key_size,
         value_size: map.value_size,
         max_entries: map.max_entries,
-        map_flags: if constants.is_some() { BPF_F_RDONLY_PROG } else { 0 },
+        map_flags: if constants.is_some() { BPF_F_RDONLY_PROG } else { map.flags },
         ..MapCreate::default()
     };
-    MapRequest { create, constants }
+    let inner = map.inner.as_ref().map(|inner| Box::new(map_request(object, inner)));
+    MapRequest { create, inner, constants }
 }
 
-fn make_map(MapRequest { mut create, constants }: MapRequest) -> Result<OwnedFd, String> {
+fn make_map(MapRequest { mut create, inner, constants }: MapRequest) -> Result<OwnedFd, String> {
+    let inner = inner.map(|inner| make_map(*inner)).transpose()?;
+    create.inner_map_fd = inner.as_ref().map_or(0, |map| map.as_raw_fd() as u32);
     let map = bpf_fd(BPF_MAP_CREATE, &mut create).map_err(|error| format!("a map cannot be made: {error}"))?;
     if let Some(constants) = constants {
         let (key, value) = (0u32, constants.as_ptr() as u64);
@@ -355,7 +361,7 @@ fn functions(starts: &[u32]) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, path::Path, process::Command};
 
     use super::*;
     use crate::{
@@ -460,7 +466,7 @@ mod tests {
         for seed in 0..programs {
             let object = fuzz::generate(seed, fuzz::Features { helpers: fuzz::Helpers::None, mistakes: 10 });
             let ours = verifier::judge_generic(&object);
-            match (ours, kernel.judge(&object).expect("the kernel answers")) {
+            match (ours, kernel.judge(&object, 0).expect("the kernel answers")) {
                 (Ok(()), Opinion::Accepts) => both += 1,
                 (Ok(()), Opinion::Rejects(log)) => {
                     only_us += 1;
@@ -524,12 +530,65 @@ mod tests {
             if assembly.hook.is_some() || case.rejection.is_some() {
                 continue;
             }
-            if let Opinion::Rejects(log) = kernel.judge(&assembly.object).expect("the kernel answers")
+            if let Opinion::Rejects(log) = kernel.judge(&assembly.object, 0).expect("the kernel answers")
                 && explanation(&assembly.object, &log).is_none()
             {
                 unexplained.push(format!("{}: {}: {log}", case.family, case.name));
             }
         }
         assert!(unexplained.is_empty(), "{}", unexplained.join("\n"));
+    }
+
+    /// The programs of a file of `tests/habits`, as clang builds them.
+    fn habits(source: &Path) -> Object {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let object = folder.path().join("habits.o");
+        let output = Command::new("clang-19")
+            .args(["-target", "bpf", "-g", "-O2", "-mcpu=v4", "-Wno-unused", "-c"])
+            .args([source, Path::new("-o"), &object])
+            .output()
+            .expect("clang-19 compiles programs: apt-get install clang-19");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        crate::object::parse_foreign(&std::fs::read(&object).expect("it was written")).expect("it is read").0
+    }
+
+    /// What a name says of the kernel; None: nothing that can be asked here. Programs of other types have contexts of their
+    /// own, and here global functions are told as static ones.
+    fn expects(program: &crate::object::ProgramText) -> Option<bool> {
+        let is_asked = program.section == "syscall" && !program.symbol.contains("global");
+        let accepts = program.symbol.starts_with("ok_") || program.symbol.starts_with("theirs_");
+        is_asked.then_some(accepts)
+    }
+
+    /// Their names say what both verifiers say of them; `tests/habits.rs` asks ours. Kernels differ: this asks the one that the
+    /// names were checked with.
+    #[test]
+    fn habits_are_judged_by_the_kernel_as_their_names_say() {
+        const CHECKED: &str = "6.18.";
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let Some(kernel) = kernel() else { return };
+        if !release.starts_with(CHECKED) {
+            return eprintln!("SKIPPED: habits are checked with Linux {CHECKED}, not {release}");
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/habits");
+        let sources = folder.read_dir().expect("the folder is there").flatten().map(|entry| entry.path());
+        let (mut wrong, mut judged) = (Vec::new(), 0);
+        for source in sources.filter(|path| path.extension().is_some_and(|ending| ending == "c")) {
+            let object = habits(&source);
+            for (index, program) in object.programs.iter().enumerate() {
+                let Some(accepts) = expects(program) else { continue };
+                match kernel.judge(&object, index).expect("the kernel answers") {
+                    // Programs of this type cannot have every map.
+                    Opinion::Rejects(log) if log.contains("Sleepable programs can only use") => continue,
+                    opinion if matches!(opinion, Opinion::Accepts) != accepts => {
+                        wrong.push(format!("{}: {opinion:?}", program.symbol));
+                    }
+                    _ => {}
+                }
+                judged += 1;
+            }
+        }
+        assert!(judged >= 300, "{judged}");
+        assert!(wrong.is_empty(), "{} of {judged}:\n{}", wrong.len(), wrong.join("\n"));
     }
 }

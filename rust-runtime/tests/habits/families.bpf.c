@@ -101,7 +101,8 @@ PROGRAM(bad_pointer_offset__signed_compare_of_32_bits, LOOKUP "r1 = *(u32 *)(r6 
 PROGRAM(ok_sum_of_32_bits_wraps, LOOKUP "w1 = -1; w1 += 2; r0 += r1; r2 = *(u8 *)(r0 + 46);" OUT)
 PROGRAM(bad_pointer_offset__sum_of_64_bits_does_not, LOOKUP "w1 = -1; r1 += 2; r0 += r1; r2 = *(u8 *)(r0 + 46);" OUT)
 PROGRAM(ok_difference_of_32_bits, LOOKUP "w1 = 5; w1 -= 3; r0 += r1; r2 = *(u8 *)(r0 + 45);" OUT)
-PROGRAM(ok_upper_half_is_zero, LOOKUP "call %[random]; r7 = r0; r7 >>= 32; if r7 != 0 goto bad%=; goto out%=; bad%=: r1 = *(u64 *)(r7 + 0);" OUT)
+/* The kernel does not know that a random number has 32 bits. */
+PROGRAM(ours_upper_half_is_zero, LOOKUP "call %[random]; r7 = r0; r7 >>= 32; if r7 != 0 goto bad%=; goto out%=; bad%=: r1 = *(u64 *)(r7 + 0);" OUT)
 PROGRAM(ok_negation_of_32_bits, LOOKUP "w1 = -5; w1 = -w1; r0 += r1; r2 = *(u8 *)(r0 + 42);" OUT)
 PROGRAM(ok_move_of_32_bits, LOOKUP "r1 = 0x100000004 ll; w1 = w1; r0 += r1; r2 = *(u8 *)(r0 + 43);" OUT)
 PROGRAM(ok_byte_swap_of_16, LOOKUP "r1 = *(u64 *)(r6 + 0); r1 = be16 r1; r1 >>= 11; r0 += r1; r2 = *(u8 *)(r0 + 16);" OUT)
@@ -125,13 +126,15 @@ PROGRAM(ok_spilled_pointer_is_checked_through_its_register,
 PROGRAM(bad_not_a_pointer__spilled_pointer_that_was_overwritten,
 	LOOKUP "*(u64 *)(r10 - 16) = r0; r2 = 0; *(u64 *)(r10 - 16) = r2; r1 = *(u64 *)(r10 - 16); r2 = *(u64 *)(r1 + 40);" OUT)
 PROGRAM(bad_stack_pointer_corrupted__byte_of_a_spilled_pointer, LOOKUP "*(u64 *)(r10 - 16) = r0; r2 = 0; *(u8 *)(r10 - 13) = r2;" OUT)
-PROGRAM(ok_constant_zero_of_bytes,
+/* The kernel forgets the first zero with the second. */
+PROGRAM(ours_constant_zero_of_bytes,
 	LOOKUP "r1 = 0; *(u32 *)(r10 - 16) = r1; *(u32 *)(r10 - 12) = r1; r2 = *(u64 *)(r10 - 16); r0 += r2; r2 = *(u64 *)(r0 + 40);" OUT)
 
 /* Stack at variable offsets. */
 PROGRAM(ok_variable_read_of_written_stack,
 	"r2 = 0; *(u64 *)(r10 - 8) = r2; *(u64 *)(r10 - 16) = r2; r2 = *(u64 *)(r1 + 0); r2 &= 8; r2 -= 16; r3 = r10; r3 += r2; r0 = *(u64 *)(r3 + 0); r0 = 0; exit;")
-PROGRAM(bad_stack_uninitialised__variable_read,
+/* The kernel refuses it without CAP_PERFMON too, but for the sake of Spectre, before it looks. */
+PROGRAM(theirs_stack_uninitialised__variable_read,
 	"r2 = 0; *(u64 *)(r10 - 8) = r2; r2 = *(u64 *)(r1 + 0); r2 &= 8; r2 -= 16; r3 = r10; r3 += r2; r0 = *(u64 *)(r3 + 0); r0 = 0; exit;")
 PROGRAM(ok_variable_write,
 	"r2 = *(u64 *)(r1 + 0); r2 &= 8; r2 -= 16; r3 = r10; r3 += r2; r0 = 0; *(u64 *)(r3 + 0) = r0; exit;")
@@ -191,8 +194,9 @@ PROGRAM(bad_uninitialised_register__lost_in_a_call, "r2 = 1; r6 = r1; call %[tim
 PROGRAM(ok_kept_over_a_call, "r6 = r1; r7 = 3; call %[time]; r0 = r7; r1 = *(u64 *)(r6 + 0); exit;")
 
 /* Loops. */
-PROGRAM(ok_loop_to_a_constant, "r0 = 0; again%=: r0 += 1; if r0 < 100 goto again%=; exit;")
-PROGRAM(ok_loop_to_a_checked_number,
+/* The kernel never finds that it is done: it runs into its limits. */
+PROGRAM(ours_loop_to_a_constant, "r0 = 0; again%=: r0 += 1; if r0 < 100 goto again%=; exit;")
+PROGRAM(ours_loop_to_a_checked_number,
 	"r2 = *(u64 *)(r1 + 0); r0 = 0; if r2 > 100 goto out%=; again%=: if r0 >= r2 goto out%=; r0 += 1; goto again%=;" OUT)
 PROGRAM(bad_infinite_loop__of_one_jump, "r0 = *(u64 *)(r1 + 0); again%=: if r0 == 0 goto again%=; exit;")
 PROGRAM(ok_loop_over_a_value, LOOKUP "r1 = 0; again%=: r2 = r0; r2 += r1; r3 = *(u8 *)(r2 + 0); r1 += 1; if r1 != 48 goto again%=;" OUT)
@@ -221,5 +225,6 @@ PROGRAM(bad_stack_bounds__size_beyond, "r2 = 0; *(u64 *)(r10 - 8) = r2; r3 = 9; 
 
 /* Contexts. */
 PROGRAM(ok_narrow_loads, "r0 = *(u8 *)(r1 + 3); r2 = *(u16 *)(r1 + 6); r0 += r2; exit;")
-PROGRAM(ok_moved_context, "r1 += 8; r0 = *(u64 *)(r1 + 8); exit;")
+/* The kernel wants its context unmoved, as it rewrites accesses to others. */
+PROGRAM(ours_moved_context, "r1 += 8; r0 = *(u64 *)(r1 + 8); exit;")
 PROGRAM(ok_context_over_a_call, "r6 = r1; call %[random]; r1 = *(u64 *)(r6 + 0); r0 = 0; exit;")
