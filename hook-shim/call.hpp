@@ -144,8 +144,12 @@ private:
 class Sample {
 public:
 	DUCKBPF_INLINE Sample(ThreadState &thread, duckbpf_hook hook) : thread(thread), hook(hook) {
-		if (__builtin_expect(sampling.load(std::memory_order_relaxed), 0)) {
-			Begin();
+		const auto wanted = sampling.load(std::memory_order_relaxed);
+		if (__builtin_expect(wanted != 0, 0)) {
+			is_sampled = (wanted & TIMES_ONE_IN_64) && (++thread.tick & 63) == 0;
+			if (is_sampled || wanted >= TIMES_A_QUERY) {
+				Begin(wanted);
+			}
 		}
 	}
 	DUCKBPF_INLINE ~Sample() {
@@ -157,7 +161,7 @@ public:
 	Sample &operator=(const Sample &) = delete;
 
 private:
-	void Begin();
+	void Begin(uint32_t wanted);
 	void End();
 
 	ThreadState &thread;

@@ -182,9 +182,7 @@ void EndProfile(duckdb::ClientContext &context) {
 	}
 }
 
-void Sample::Begin() {
-	const auto wanted = sampling.load(std::memory_order_relaxed);
-	is_sampled = (wanted & TIMES_ONE_IN_64) && (++thread.tick & 63) == 0;
+void Sample::Begin(uint32_t wanted) {
 	profile = wanted >= TIMES_A_QUERY ? OwnProfile() : nullptr;
 	if (is_sampled || profile) {
 		begin = NowNs();

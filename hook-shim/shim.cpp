@@ -291,10 +291,20 @@ ThreadState &Thread() {
 	return __builtin_expect(state != nullptr, 1) ? *state : FirstUse();
 }
 
-__attribute__((noinline, cold)) uint64_t RunSampled(ThreadState &thread, duckbpf_hook hook, const duckbpf_program &program,
-                                                    void *ctx) {
+static __attribute__((noinline)) uint64_t RunTimed(ThreadState &thread, duckbpf_hook hook, const duckbpf_program &program,
+                                                   void *ctx) {
 	const Sample sample(thread, hook);
 	return Enter(program, ctx);
+}
+
+__attribute__((noinline, cold)) uint64_t RunSampled(ThreadState &thread, duckbpf_hook hook, const duckbpf_program &program,
+                                                    void *ctx) {
+	// Most calls are not timed: they end in a jump, and keep nothing for afterwards.
+	if (sampling.load(std::memory_order_relaxed) == TIMES_ONE_IN_64 && ((thread.tick + 1) & 63) != 0) {
+		thread.tick++;
+		return Enter(program, ctx);
+	}
+	return RunTimed(thread, hook, program, ctx);
 }
 
 uint64_t NowNs() {

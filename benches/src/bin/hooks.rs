@@ -14,7 +14,10 @@ use duckbpf_benches::{
     Entry, KEYS, SIZES, SUM, batch, best, empty_scalar, helper_call, hookpoints_scalar, load, mixed, murmur,
     murmur_avx2, murmur_scalar, null_checks_scalar, sbpf, sbpf_call, trivial,
 };
-use duckbpf_runtime::{Hook, testing::Bytecode};
+use duckbpf_runtime::{
+    Hook,
+    testing::{Bytecode, Compiled},
+};
 use object::{Object, ObjectSection};
 use serde::Serialize;
 
@@ -244,7 +247,30 @@ fn keys() -> Result<Vec<Row>> {
     let ours: Work<'_> = Box::new(|| Ok(best(20, KEYS, || program.hash_keys(black_box(&batch(keys, &mut out))))));
     let [ours, scalar, avx2, rbpf] = by_turns(ROUNDS, [ours, native(murmur_scalar), native(avx2), rbpf_keys(keys)?])?;
     eprintln!("gcc -O3 -mavx2: {avx2:.3} ns a key");
+    few_keys(keys, &program)?;
     Ok(vec![Row::new("hash per key, murmur of 2048 u64", "ns", Some(ours), rbpf, scalar)])
+}
+
+/// Says what a call takes where a vector is short.
+fn few_keys(keys: &[u64], program: &Compiled) -> Result<()> {
+    for count in [1, 8, 64, 512] {
+        let (keys, calls) = (&keys[..count], 20_000 / count);
+        let (mut out, mut native_out) = (vec![0u64; count], vec![0u64; count]);
+        let ours: Work<'_> = Box::new(|| {
+            Ok(best(1, calls, || (0..calls).for_each(|_| program.hash_keys(black_box(&batch(keys, &mut out))))))
+        });
+        let native: Work<'_> = Box::new(|| {
+            Ok(best(1, calls, || {
+                for _ in 0..calls {
+                    // SAFETY: as many keys and places.
+                    unsafe { black_box(murmur_scalar)(black_box(keys.as_ptr()), native_out.as_mut_ptr(), count) }
+                }
+            }))
+        });
+        let [ours, native] = by_turns(ROUNDS, [ours, native])?;
+        eprintln!("{count} keys: {ours:.1} ns a call, gcc -O3 scalar {native:.1}");
+    }
+    Ok(())
 }
 
 /// rbpf knows no loop over keys: a call for each.
