@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::{paths, process, system};
 
 /// In `rust-runtime/src/verifier`, what is no part of the verifier: tests, and what only tests and fuzzing use.
-const LEFT_OUT: &str = "tests|verifier/(contain|planted)\\.rs";
+const LEFT_OUT: &str = "tests|verifier/(buffers|contain|planted)\\.rs";
 /// Tests that go through the verifier.
 const TESTS: [&str; 5] = ["verifier::", "testing::corpus", "testing::fuzz", "testing::planted", "testing::programs"];
 
