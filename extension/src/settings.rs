@@ -5,7 +5,7 @@
 use crate::engine::runtime;
 use crate::guard::guard;
 use crate::{access, paths, report, sampling, socket};
-use duckbpf_runtime::{DEFAULT_MAP_MEMORY, is_gallery_name};
+use duckbpf_runtime::{DEFAULT_COST_CEILING, DEFAULT_MAP_MEMORY, is_gallery_name};
 use duckdb_neo::connection::{Context, SettingScope};
 use duckdb_neo::custom_option::{CustomOptionBuilder, CustomOptionCallbacks};
 use duckdb_neo::extension::Extension;
@@ -64,6 +64,17 @@ pub fn register(extension: &Extension) -> Result<()> {
     )
     .no_session()
     .default_value(DEFAULT_MAP_MEMORY.value(extension)?)
+    .register(extension)?;
+
+    CustomOptionBuilder::new(
+        "hook_cost_ceiling",
+        "Instructions that one call of a program may cost, helpers included; hooks whose own ceiling is lower keep it. For \
+         programs that are loaded from now on",
+        u64::logical_type(extension)?,
+        HookCostCeiling,
+    )
+    .no_session()
+    .default_value(DEFAULT_COST_CEILING.value(extension)?)
     .register(extension)
 }
 
@@ -130,6 +141,19 @@ impl CustomOptionCallbacks for HookMapMemory {
             let bytes = asked.unwrap_or(DEFAULT_MAP_MEMORY);
             runtime()?.set_map_memory(bytes);
             bytes.value(context)
+        })
+    }
+}
+
+struct HookCostCeiling;
+
+impl CustomOptionCallbacks for HookCostCeiling {
+    fn update(&self, context: &Context, value: Value, _scope: SettingScope, is_reset: bool) -> Result<Value> {
+        guard(|| {
+            let asked = if is_reset { None } else { u64::from_value(&value)? };
+            let most = asked.unwrap_or(DEFAULT_COST_CEILING).min(DEFAULT_COST_CEILING);
+            runtime()?.set_cost_ceiling(most);
+            most.value(context)
         })
     }
 }
