@@ -39,7 +39,7 @@ int AccountMemory(__u64 bytes) {
 		keeper = account.keeper.lock();
 		if (!keeper) {
 			account.bytes = 0;
-			auto database = Thread().database;
+			auto database = IdentifiedThread().database;
 			if (!database) {
 				return DUCKBPF_OK;
 			}

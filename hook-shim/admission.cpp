@@ -111,7 +111,7 @@ Decision Check(ProgramCall &call, uint64_t value) {
 //! One query at the door
 class Arrival {
 public:
-	Arrival(ClientContext &context, const SQLStatement &statement) : context(context), thread(Thread()), begin_ns(NowNs()) {
+	Arrival(ClientContext &context, const SQLStatement &statement) : context(context), thread(IdentifiedThread()), begin_ns(NowNs()) {
 		ctx.origin = thread.origin;
 		ctx.origin.connection_id = context.GetConnectionId();
 		ctx.origin.query_id = 0;
@@ -119,7 +119,7 @@ public:
 		ctx.fingerprint = Fingerprint(statement.query.data(), statement.query.size());
 		ctx.statement = static_cast<uint32_t>(statement.type);
 		ctx.in_transaction = context.transaction.HasActiveTransaction();
-		ctx.may_wait = !ctx.in_transaction && thread.task_depth == 0 && thread.open_queries.load(std::memory_order_relaxed) == 0;
+		ctx.may_wait = !ctx.in_transaction && MayWait() && thread.open_queries.load(std::memory_order_relaxed) == 0;
 	}
 
 	//! Returns when the query may begin; throws when it may not, or was interrupted
@@ -258,22 +258,22 @@ bool FindGuest(const ClientContext &context, uint32_t &klass, uint64_t &waited_n
 //===--------------------------------------------------------------------===//
 // query_end
 //===--------------------------------------------------------------------===//
-void OnQueryEnd(const EndedQuery &ended, bool success, const ErrorData *error) {
+void OnQueryEnd(ClientContext &context, bool success, const ErrorData *error) {
 	ProgramCall call(DUCKBPF_HOOK_QUERY_END);
-	if (!ended.is_known || !call.Has()) {
+	const auto query = FindQuery(context);
+	if (!query || !call.Has()) {
 		return;
 	}
 	duckbpf_query_end_ctx ctx {};
 	ctx.origin = call.Origin();
-	ctx.origin.tag = ended.tag;
-	ctx.fingerprint = ended.fingerprint;
-	ctx.duration_ns = NowNs() - ended.start_ns;
-	ctx.waited_ns = ended.waited_ns;
-	ctx.cpu_ns = ended.cpu_ns;
-	ctx.rows = ended.rows;
-	ctx.peak_memory = ended.peak_memory > 0 ? static_cast<uint64_t>(ended.peak_memory) : 0;
-	ctx.spill_bytes = ended.spill_bytes;
-	ctx.klass = ended.klass;
+	ctx.fingerprint = query->fingerprint;
+	ctx.duration_ns = NowNs() - query->start_ns;
+	ctx.waited_ns = query->waited_ns;
+	ctx.cpu_ns = __atomic_load_n(&query->cpu_ns, __ATOMIC_RELAXED);
+	ctx.rows = __atomic_load_n(&query->rows, __ATOMIC_RELAXED);
+	ctx.peak_memory = static_cast<uint64_t>(__atomic_load_n(&query->peak_memory, __ATOMIC_RELAXED));
+	ctx.spill_bytes = __atomic_load_n(&query->spill_bytes, __ATOMIC_RELAXED);
+	ctx.klass = query->klass;
 	ctx.failed = !success || error;
 	ctx.error = error ? static_cast<uint32_t>(error->Type()) : 0;
 	call.Run(ctx);

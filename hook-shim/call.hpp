@@ -2,13 +2,10 @@
 #pragma once
 
 #include "duckbpf/abi.h"
+#include "duckbpf/host.hpp"
 
 #include <atomic>
 #include <cstdint>
-
-namespace duckdb {
-class DatabaseInstance;
-}
 
 //! A hookpoint is one stretch of code: what is called on its way keeps its state in memory
 #define DUCKBPF_INLINE inline __attribute__((always_inline))
@@ -52,28 +49,21 @@ struct alignas(64) ThreadState {
 	ThreadState *next = nullptr;
 	uint32_t index = 0;
 	bool helper_failed = false;
-	bool in_worker_loop = false;
-	bool skip_first_wait = false;
-	bool takes_partial = false;
 	//! It hands lines that programs wrote to the log
 	bool writing_lines = false;
 	//! For blocks that it loads: of the scan that it works for; none: the scan has no say
 	duckbpf_hint scan_hint = DUCKBPF_HINT_NONE;
-	uint32_t prefetching = 0;
-	uint32_t task_depth = 0;
 	uint32_t tick = 0;
 	//! Of the slice that it runs; 0: stock's number
 	uint32_t slice_chunks = 0;
-	//! A worker that declined all tasks looks again after so long; 0: it did not
-	uint32_t retry_us = 0;
 	//! What query_begin's program says to a query that it rejects
 	uint32_t message_size = 0;
 	char message[DUCKBPF_MESSAGE_MAX];
 	//! Queries that query_begin let in on this thread and that have not ended
 	std::atomic<uint32_t> open_queries {0};
-	//! The query that it works for, and where the entry is; null: none that a hook wants accounted
+	// Whose work the thread does, while local.identified
+	//! The query's entry; null: none that is known
 	QueryEntry *query = nullptr;
-	//! Whose work the thread does
 	duckbpf_origin origin {};
 	uint64_t query_start_ns = 0;
 	//! Its database, which lives as long as the thread works for it; null when unknown
@@ -81,14 +71,25 @@ struct alignas(64) ThreadState {
 	//! Blocks that it found in memory, and that it had to read
 	uint64_t buffer_hits = 0;
 	uint64_t buffer_misses = 0;
-	//! And whose task it ran last
-	duckbpf_origin last_task_origin {};
-	uint64_t last_task_start_ns = 0;
 	Counters counters[DUCKBPF_HOOK_COUNT];
 };
 
+//! The calling thread has no state yet (shim.cpp)
+__attribute__((noinline, cold)) ThreadState &FirstUse();
 //! The calling thread's state; one that is inside a program for good when the thread is about to exit
-ThreadState &Thread();
+inline ThreadState &Thread() {
+	auto state = local.state;
+	return __builtin_expect(state != nullptr, 1) ? *state : FirstUse();
+}
+//! Works out whose work the thread does (identity.cpp)
+void Identify(ThreadState &thread);
+inline ThreadState &IdentifiedThread() {
+	auto &thread = Thread();
+	if (__builtin_expect(!local.identified, 0)) {
+		Identify(thread);
+	}
+	return thread;
+}
 uint64_t NowNs();
 
 //! The set in force; null while detached. Read it inside an epoch only.
@@ -189,7 +190,10 @@ public:
 	bool Has() const {
 		return program != nullptr;
 	}
-	const duckbpf_origin &Origin() const {
+	DUCKBPF_INLINE const duckbpf_origin &Origin() const {
+		if (__builtin_expect(!local.identified, 0)) {
+			Identify(thread);
+		}
 		return thread.origin;
 	}
 	//! Runs the program. What it returns is not to be trusted; 0 when a helper failed.

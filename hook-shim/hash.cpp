@@ -1,4 +1,4 @@
-//! The hash hookpoint: joins, their bloom filters and aggregations ask here instead of VectorOperations.
+//! The hash hookpoint: joins, their bloom filters (filters.cpp) and aggregations ask here instead of VectorOperations.
 //!
 //! Everything that must agree does so by construction: the program is the one that the query pinned at its begin, chosen by
 //! physical type only, never by the shape of a vector. Types that it does not take, and nested ones, are stock for the whole
@@ -8,7 +8,6 @@
 #include "call.hpp"
 #include "duckbpf/host.hpp"
 #include "identity.hpp"
-#include "table.hpp"
 
 #include "duckdb/common/types/data_chunk.hpp"
 #include "duckdb/common/types/hash.hpp"
@@ -18,16 +17,16 @@
 #include "duckdb/common/vector/dictionary_vector.hpp"
 #include "duckdb/common/vector/flat_vector.hpp"
 #include "duckdb/common/vector_operations/vector_operations.hpp"
-#include "duckdb/planner/filter/table_filter_functions.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <mutex>
-#include <unordered_map>
 
 namespace duckbpf {
 
 using namespace duckdb; // NOLINT: this file speaks DuckDB
+
+std::atomic<idx_t> hash_queries {0};
 
 namespace {
 
@@ -212,26 +211,25 @@ public:
 	hash_t *Direct(idx_t first) const {
 		return how == SET ? hashes + first : nullptr;
 	}
-	//! Puts hash(i) where rows[i] is, or `first` + i
-	template <class HASH>
-	void Put(const sel_t *rows, idx_t first, idx_t count, HASH &&hash) const {
+	//! Puts count hashes where rows[i] is, or `first` + i
+	__attribute__((noinline)) void Put(const sel_t *rows, idx_t first, idx_t count, const hash_t *from) const {
 		switch (how) {
 		case SET:
-			return Each(rows, first, count, hash, [](hash_t, hash_t other) { return other; });
+			return Each(rows, first, count, [=](idx_t i, hash_t) { return from[i]; });
 		case COMBINE:
-			return Each(rows, first, count, hash, [](hash_t there, hash_t other) { return Combine(there, other); });
+			return rows ? Each(rows, first, count, [=](idx_t i, hash_t there) { return Combine(there, from[i]); })
+			            : CombineAll(hashes + first, from, count);
 		case COMBINE_WITH:
-			return Each(rows, first, count, hash,
-			            [with = constant](hash_t, hash_t other) { return Combine(with, other); });
+			return Each(rows, first, count, [=, with = constant](idx_t i, hash_t) { return Combine(with, from[i]); });
 		}
 	}
-
-	//! The same with hashes that lie one after the other
-	void PutAll(const hash_t *from, const sel_t *rows, idx_t first, idx_t count) const {
-		if (how == COMBINE && !rows) {
-			return CombineAll(hashes + first, from, count);
+	//! The same hash for all
+	void PutOne(const sel_t *rows, idx_t count, hash_t hash) const {
+		hash_t same[64];
+		std::fill_n(same, MinValue<idx_t>(count, 64), hash);
+		for (idx_t begin = 0; begin < count; begin += 64) {
+			Put(rows ? rows + begin : nullptr, begin, MinValue<idx_t>(count - begin, 64), same);
 		}
-		Put(rows, first, count, [=](idx_t i) { return from[i]; });
 	}
 
 private:
@@ -249,18 +247,18 @@ private:
 		}
 	}
 
-	template <class HASH, class OP>
-	void Each(const sel_t *rows, idx_t first, idx_t count, HASH &hash, OP &&op) const {
+	template <class OP>
+	void Each(const sel_t *rows, idx_t first, idx_t count, OP &&op) const {
 		if (rows) {
 			for (idx_t i = 0; i < count; i++) {
 				auto &to = hashes[rows[i]];
-				to = op(to, hash(i));
+				to = op(i, to);
 			}
 			return;
 		}
 		const auto to = hashes + first;
 		for (idx_t i = 0; i < count; i++) {
-			to[i] = op(to[i], hash(i));
+			to[i] = op(i, to[i]);
 		}
 	}
 
@@ -393,8 +391,7 @@ private:
 
 	void Rows(const Vector &input, const sel_t *rsel, idx_t count, const Target &target) {
 		if (input.GetVectorType() == VectorType::CONSTANT_VECTOR) {
-			const auto hash = Constant(input);
-			return target.Put(rsel, 0, count, [=](idx_t) { return hash; });
+			return target.PutOne(rsel, count, Constant(input));
 		}
 		if (HasCachedHashes(input) && Dictionary(input, rsel, count, target)) {
 			return;
@@ -418,7 +415,19 @@ private:
 			return false;
 		}
 		const auto &sel = DictionaryVector::SelVector(input);
-		target.Put(rsel, 0, count, [&](idx_t i) { return hashes[sel.get_index(rsel ? rsel[i] : i)]; });
+		hash_t found[BATCH];
+		for (idx_t begin = 0; begin < count; begin += BATCH) {
+			const auto n = MinValue<idx_t>(count - begin, BATCH);
+			const auto rows = rsel ? rsel + begin : nullptr;
+			const auto direct = rows ? nullptr : target.Direct(begin);
+			const auto to = direct ? direct : found;
+			for (idx_t i = 0; i < n; i++) {
+				to[i] = hashes[sel.get_index(rows ? rows[i] : begin + i)];
+			}
+			if (!direct) {
+				target.Put(rows, begin, n, found);
+			}
+		}
 		return true;
 	}
 
@@ -443,7 +452,7 @@ private:
 			const auto first = is_linear ? format.data + begin * keys.stored : format.data;
 			Gathered(first, index, n, direct ? direct : hashes);
 			if (!direct) {
-				target.PutAll(hashes, rows, begin, n);
+				target.Put(rows, begin, n, hashes);
 			}
 		}
 	}
@@ -465,8 +474,8 @@ private:
 				n_nulls += !is_valid;
 			}
 			Gathered(format.data, index, n, hashes);
-			target.PutAll(hashes, rows, 0, n);
-			target.Put(nulls, 0, n_nulls, [](idx_t) { return NULL_HASH; });
+			target.Put(rows, 0, n, hashes);
+			target.PutOne(nulls, n_nulls, NULL_HASH);
 		}
 	}
 
@@ -568,133 +577,52 @@ bool TryHash(const duckbpf_program *program, bool combine, const Vector &input, 
 	return true;
 }
 
+//! By the program, or as stock
+void HashBy(const duckbpf_program *program, const Vector &input, Vector &result, const SelectionVector *sel,
+            idx_t count) {
+	if (TryHash(program, false, input, result, sel, count)) {
+		return;
+	}
+	if (sel) {
+		VectorOperations::Hash(input, result, *sel, count);
+	} else {
+		VectorOperations::Hash(input, result, count);
+	}
+}
+
 const duckbpf_program *PinnedProgram(ClientContext &context) {
 	auto entry = FindQuery(context);
 	return entry ? entry->hash : nullptr;
 }
 
-//===--------------------------------------------------------------------===//
-// Bloom filters: bound to the program of the query that builds them
-//===--------------------------------------------------------------------===//
-//! Filters of queries that pinned a program. Lookups take no lock, unless a bucket has overflowed. Binding never fails in
-//! silence: a filter that was built by the program and probed by stock would drop rows, so running out of memory here ends the
-//! query.
-class FilterTable {
-	struct Bound {
-		const ClientContext *context;
-		const duckbpf_program *program;
-	};
-
-public:
-	//! A filter is bound, or said to be stock's, before anybody can probe it
-	void Bind(const BloomFilter &filter, const ClientContext &context, const duckbpf_program *program) {
-		if (!program && count.load(std::memory_order_relaxed) == 0) {
-			return;
-		}
-		const std::lock_guard<std::mutex> guard(lock);
-		auto it = bound.find(&filter);
-		if (it != bound.end()) {
-			Erase(it); // of a query whose filter died at this address
-		}
-		if (program) {
-			bound.emplace(&filter, Bound {&context, program});
-			overflowed += !table.Insert(filter, program);
-			Publish();
-		}
-	}
-	//! The query ends, and with it the filters that are still its own
-	void Unbind(const ClientContext &context) {
-		const std::lock_guard<std::mutex> guard(lock);
-		for (auto it = bound.begin(); it != bound.end();) {
-			it = it->second.context == &context ? Erase(it) : std::next(it);
-		}
-	}
-	const duckbpf_program *Find(const BloomFilter &filter) {
-		if (count.load(std::memory_order_acquire) == 0) {
-			return nullptr;
-		}
-		if (auto found = table.Find(filter)) {
-			return *found;
-		}
-		if (!any_overflowed.load(std::memory_order_acquire)) {
-			return nullptr;
-		}
-		const std::lock_guard<std::mutex> guard(lock);
-		auto it = bound.find(&filter);
-		return it == bound.end() ? nullptr : it->second.program;
-	}
-
-private:
-	using Map = std::unordered_map<const BloomFilter *, Bound>;
-
-	Map::iterator Erase(Map::iterator it) {
-		const duckbpf_program *removed;
-		overflowed -= !table.Remove(*it->first, removed);
-		it = bound.erase(it);
-		Publish();
-		return it;
-	}
-	void Publish() {
-		any_overflowed.store(overflowed != 0, std::memory_order_release);
-		count.store(bound.size(), std::memory_order_release);
-	}
-
-	//! Held by whoever binds and unbinds
-	std::mutex lock;
-	Map bound;
-	idx_t overflowed = 0;
-	//! What is bound, but for what overflowed
-	BucketTable<BloomFilter, const duckbpf_program *, 10> table;
-	std::atomic<bool> any_overflowed {false};
-	std::atomic<idx_t> count {0};
-};
-
-FilterTable filters;
-
 } // namespace
 
-void Hash(ClientContext &context, const Vector &input, Vector &result, idx_t count) {
-	if (!TryHash(PinnedProgram(context), false, input, result, nullptr, count)) {
-		VectorOperations::Hash(input, result, count);
-	}
+void HookedHash(ClientContext &context, const Vector &input, Vector &result, const SelectionVector *sel, idx_t count) {
+	HashBy(PinnedProgram(context), input, result, sel, count);
 }
 
-void Hash(ClientContext &context, const Vector &input, Vector &result, const SelectionVector &sel, idx_t count) {
-	if (!TryHash(PinnedProgram(context), false, input, result, &sel, count)) {
-		VectorOperations::Hash(input, result, sel, count);
+void HookedCombineHash(ClientContext &context, Vector &hashes, const Vector &input, const SelectionVector *sel,
+                       idx_t count) {
+	if (TryHash(PinnedProgram(context), true, input, hashes, sel, count)) {
+		return;
 	}
-}
-
-void CombineHash(ClientContext &context, Vector &hashes, const Vector &input, idx_t count) {
-	if (!TryHash(PinnedProgram(context), true, input, hashes, nullptr, count)) {
+	if (sel) {
+		VectorOperations::CombineHash(hashes, input, *sel, count);
+	} else {
 		VectorOperations::CombineHash(hashes, input, count);
 	}
 }
 
-void CombineHash(ClientContext &context, Vector &hashes, const Vector &input, const SelectionVector &sel, idx_t count) {
-	if (!TryHash(PinnedProgram(context), true, input, hashes, &sel, count)) {
-		VectorOperations::CombineHash(hashes, input, sel, count);
-	}
-}
-
-void Hash(ClientContext &context, DataChunk &chunk, Vector &result) {
+void HookedHash(ClientContext &context, DataChunk &chunk, Vector &result) {
 	const auto count = chunk.size();
-	Hash(context, chunk.data[0], result, count);
+	HookedHash(context, chunk.data[0], result, nullptr, count);
 	for (idx_t i = 1; i < chunk.ColumnCount(); i++) {
-		CombineHash(context, result, chunk.data[i], count);
+		HookedCombineHash(context, result, chunk.data[i], nullptr, count);
 	}
-}
-
-void BindFilter(ClientContext &context, const BloomFilter &filter) {
-	filters.Bind(filter, context, PinnedProgram(context));
-}
-
-bool FilterIsHooked(const BloomFilter &filter) {
-	return filters.Find(filter) != nullptr;
 }
 
 bool FilterHash(const BloomFilter &filter, PhysicalType type, const_data_ptr_t value, hash_t &hash) {
-	auto program = filters.Find(filter);
+	auto program = FilterProgram(filter);
 	auto keys = TakenKeys(program, type);
 	if (!keys) {
 		return false;
@@ -703,20 +631,9 @@ bool FilterHash(const BloomFilter &filter, PhysicalType type, const_data_ptr_t v
 	return true;
 }
 
-void FilterHash(const BloomFilter &filter, const Vector &input, Vector &result, idx_t count) {
-	if (!TryHash(filters.Find(filter), false, input, result, nullptr, count)) {
-		VectorOperations::Hash(input, result, count);
-	}
-}
-
-void FilterHash(const BloomFilter &filter, const Vector &input, Vector &result, const SelectionVector &sel, idx_t count) {
-	if (!TryHash(filters.Find(filter), false, input, result, &sel, count)) {
-		VectorOperations::Hash(input, result, sel, count);
-	}
-}
-
-void UnbindFilters(ClientContext &context) {
-	filters.Unbind(context);
+void HookedFilterHash(const BloomFilter &filter, const Vector &input, Vector &result, const SelectionVector *sel,
+                      idx_t count) {
+	HashBy(FilterProgram(filter), input, result, sel, count);
 }
 
 } // namespace duckbpf

@@ -1,9 +1,10 @@
-//! Whose work a thread does: queries by their ClientContext, databases by their DatabaseInstance, and the thread-local ids
-//! that ride into every context.
+//! Whose work a thread does: queries by their ClientContext, databases by their DatabaseInstance, and the ids that ride into
+//! every context.
 //!
 //! A query's entry lives from BeginQuery to EndQuery and holds what was fixed at its begin: its ids, its start and the hash
-//! program. Lookups are lock-free; they happen per task and per vector. An entry is only looked up by threads that work for
-//! the query, hence while it exists.
+//! program. Lookups are lock-free. Scopes only note the ClientContext (host.hpp); ids are looked up when the first program
+//! since then asks, hence while the scope is open and the ClientContext alive. An entry is only looked up by threads that
+//! work for the query, hence while it exists.
 
 #include "identity.hpp"
 
@@ -39,27 +40,6 @@ public:
 	}
 };
 
-//! Hands lines that programs wrote on to the log of the query that ends now, if it takes them
-void WriteProgramLog(duckdb::ClientContext &context) {
-	static constexpr int MAX_LINES = 1000;
-	try {
-		auto &logger = duckdb::Logger::Get(context);
-		if (!logger.ShouldLog("", duckdb::LogLevel::LOG_INFO)) {
-			return;
-		}
-		char line[256];
-		const WritingLines writing_lines;
-		for (int lines = 0; lines < MAX_LINES; lines++) {
-			const auto size = ReadProgramLog(line, sizeof(line));
-			if (size == 0) {
-				return;
-			}
-			logger.WriteLog("", duckdb::LogLevel::LOG_INFO, duckdb::string(line, size));
-		}
-	} catch (...) { // NOLINT: a query does not fail because its log does
-	}
-}
-
 //! A query that finds its bucket full stays unknown: stock, which is right.
 BucketTable<duckdb::ClientContext, QueryEntry, 10> queries;
 std::atomic<idx_t> active_queries {0};
@@ -91,62 +71,30 @@ void Unpin(duckbpf_program *program) {
 	}
 }
 
-//! A thread inside a program, or one that is about to exit, keeps its identity
-bool MayRename(const ThreadState &thread) {
-	return !(thread.epoch.load(std::memory_order_relaxed) & 1);
-}
-
-void Enter(ThreadState &thread, duckdb::ClientContext &context) {
-	auto entry = queries.Find(context);
-	const auto thread_index = thread.origin.thread_index;
-	thread.database = context.db.get();
-	thread.query = entry;
-	if (entry) {
-		thread.origin = entry->origin;
-		thread.query_start_ns = entry->start_ns;
-	} else {
-		thread.origin = duckbpf_origin {};
-		thread.origin.database_id = databases.Of(context.db.get());
-		thread.query_start_ns = 0;
-	}
-	thread.origin.thread_index = thread_index;
-}
-
 } // namespace
 
 QueryEntry *FindQuery(duckdb::ClientContext &context) {
 	return queries.Find(context);
 }
 
-static EndedQuery DropEntry(duckdb::ClientContext &context) {
+static void DropEntry(duckdb::ClientContext &context) {
 	QueryEntry entry;
 	if (!queries.Remove(context, entry)) {
-		return EndedQuery();
+		return;
 	}
+	local.identified = false;
 	active_queries.fetch_sub(1, std::memory_order_relaxed);
-	// The commit that follows works for nobody whose entry is there.
-	Thread().query = nullptr;
-	ForgetRun(context);
+	if (SlotsInForce()) {
+		ForgetRun(context);
+	}
 	if (entry.profile) {
 		EndProfile(context);
 	}
 	if (entry.hash) {
+		hash_queries.fetch_sub(1, std::memory_order_relaxed);
 		UnbindFilters(context);
 		Unpin(entry.hash);
 	}
-	WriteProgramLog(context);
-	EndedQuery ended;
-	ended.is_known = true;
-	ended.klass = entry.klass;
-	ended.start_ns = entry.start_ns;
-	ended.waited_ns = entry.waited_ns;
-	ended.tag = entry.origin.tag;
-	ended.fingerprint = entry.fingerprint;
-	ended.cpu_ns = entry.cpu_ns;
-	ended.rows = entry.rows;
-	ended.spill_bytes = entry.spill_bytes;
-	ended.peak_memory = entry.peak_memory;
-	return ended;
 }
 
 void BeginQuery(duckdb::ClientContext &context, bool steers) {
@@ -164,49 +112,42 @@ void BeginQuery(duckdb::ClientContext &context, bool steers) {
 		const auto &text = context.GetCurrentQuery();
 		entry.fingerprint = Fingerprint(text.data(), text.size());
 	}
-	if (queries.Insert(context, entry)) {
-		active_queries.fetch_add(1, std::memory_order_relaxed);
-	} else {
+	if (!queries.Insert(context, entry)) {
 		Unpin(entry.hash);
+		return;
 	}
+	local.identified = false;
+	active_queries.fetch_add(1, std::memory_order_relaxed);
+	hash_queries.fetch_add(entry.hash != nullptr, std::memory_order_relaxed);
 }
 
 void NextStatement(duckdb::ClientContext &context) {
 	if (auto entry = queries.Find(context)) {
 		entry->origin.query_id = context.transaction.GetActiveQuery();
 		entry->origin.tag = TagOf(context, context.GetCurrentQuery());
+		local.identified = false;
 	}
 }
 
-EndedQuery EndQuery(duckdb::ClientContext &context) {
+void EndQuery(duckdb::ClientContext &context) {
 	LeaveHall(context);
-	return DropEntry(context);
-}
-
-//! The entry of the query that the calling thread works for. A scope that ends after its query restores an entry that may be another
-//! query's by now.
-static QueryEntry *OwnQuery() {
-	const auto &thread = Thread();
-	const auto query = thread.query;
-	const bool is_own = query && query->origin.query_id == thread.origin.query_id &&
-	                    query->origin.database_id == thread.origin.database_id;
-	return is_own ? query : nullptr;
+	DropEntry(context);
 }
 
 void CountRows(idx_t rows) {
-	if (auto query = OwnQuery()) {
+	if (auto query = IdentifiedThread().query) {
 		__atomic_fetch_add(&query->rows, rows, __ATOMIC_RELAXED);
 	}
 }
 
 void CountSpill(idx_t bytes) {
-	if (auto query = OwnQuery()) {
+	if (auto query = IdentifiedThread().query) {
 		__atomic_fetch_add(&query->spill_bytes, bytes, __ATOMIC_RELAXED);
 	}
 }
 
 void CountMemory(int64_t delta) {
-	auto query = OwnQuery();
+	auto query = IdentifiedThread().query;
 	if (!query) {
 		return;
 	}
@@ -217,7 +158,7 @@ void CountMemory(int64_t delta) {
 }
 
 Profile *OwnProfile() {
-	auto query = OwnQuery();
+	auto query = IdentifiedThread().query;
 	return query ? __atomic_load_n(&query->profile, __ATOMIC_RELAXED) : nullptr;
 }
 
@@ -263,86 +204,53 @@ void RegisterDatabase(duckdb::DatabaseInstance &db) {
 	databases.Renew(&db);
 }
 
-IdentityScope::IdentityScope() {
-	const auto &thread = Thread();
-	previous = thread.origin;
-	previous_query = thread.query;
-	previous_start = thread.query_start_ns;
-	previous_database = thread.database;
+void TaskScope::BeginAccount(duckdb::ClientContext &context) {
+	if (local.task_depth > 1) {
+		return; // inside another task, whose time it is
+	}
+	accounted = queries.Find(context);
+	cpu_begin_ns = ThreadCpuNs();
 }
 
-IdentityScope::~IdentityScope() {
-	auto &thread = Thread();
-	if (MayRename(thread)) {
-		thread.origin = previous;
-		thread.query = previous_query;
-		thread.query_start_ns = previous_start;
-		thread.database = previous_database;
-	}
+void TaskScope::EndAccount() {
+	__atomic_fetch_add(&accounted->cpu_ns, ThreadCpuNs() - cpu_begin_ns, __ATOMIC_RELAXED);
 }
 
-QueryScope::QueryScope(duckdb::ClientContext &context) {
-	auto &thread = Thread();
-	if (MayRename(thread)) {
-		Enter(thread, context);
+void Identify(ThreadState &thread) {
+	if (!thread.taken.load(std::memory_order_relaxed)) {
+		return; // shared by all threads that are about to exit
 	}
+	auto context = reinterpret_cast<duckdb::ClientContext *>(local.work & ~NO_QUERY);
+	auto entry = context && !(local.work & NO_QUERY) ? queries.Find(*context) : nullptr;
+	thread.query = entry;
+	thread.database = context ? context->db.get() : local.database;
+	thread.origin = entry ? entry->origin : duckbpf_origin {};
+	thread.query_start_ns = entry ? entry->start_ns : 0;
+	if (!entry && thread.database) {
+		thread.origin.database_id = databases.Of(thread.database);
+	}
+	thread.origin.thread_index = thread.index;
+	local.identified = true;
 }
 
-TaskScope::TaskScope(duckdb::ClientContext *context) {
-	auto &thread = Thread();
-	if (!MayRename(thread)) {
-		return;
-	}
-	thread.task_depth++;
-	if (context) {
-		Enter(thread, *context);
-		if (DescribesQueries() && thread.task_depth == 1 && thread.query) {
-			accounted = thread.query;
-			cpu_begin_ns = ThreadCpuNs();
+//! Hands lines that programs wrote on to the log of the query that ends now, if it takes them
+void WriteProgramLog(duckdb::ClientContext &context) {
+	static constexpr int MAX_LINES = 1000;
+	try {
+		auto &logger = duckdb::Logger::Get(context);
+		if (!logger.ShouldLog("", duckdb::LogLevel::LOG_INFO)) {
+			return;
 		}
-	} else {
-		// Work without a query, a checkpoint's: of this database still, of no query.
-		thread.origin.connection_id = 0;
-		thread.origin.query_id = 0;
-		thread.query = nullptr;
-		thread.query_start_ns = 0;
-	}
-}
-
-TaskScope::~TaskScope() {
-	auto &thread = Thread();
-	if (accounted) {
-		__atomic_fetch_add(&accounted->cpu_ns, ThreadCpuNs() - cpu_begin_ns, __ATOMIC_RELAXED);
-	}
-	if (MayRename(thread)) {
-		thread.task_depth--;
-		thread.last_task_origin = thread.origin;
-		thread.last_task_start_ns = thread.query_start_ns;
-	}
-}
-
-ResumeScope::ResumeScope() {
-	auto &thread = Thread();
-	if (MayRename(thread)) {
-		thread.origin = thread.last_task_origin;
-		thread.query_start_ns = thread.last_task_start_ns;
-	}
-}
-
-WorkerScope::WorkerScope(duckdb::DatabaseInstance &db) {
-	auto &thread = Thread();
-	was_worker = thread.in_worker_loop;
-	if (MayRename(thread)) {
-		thread.origin.database_id = databases.Of(&db);
-		thread.database = &db;
-		thread.in_worker_loop = true;
-	}
-}
-
-WorkerScope::~WorkerScope() {
-	auto &thread = Thread();
-	if (MayRename(thread)) {
-		thread.in_worker_loop = was_worker;
+		char line[256];
+		const WritingLines writing_lines;
+		for (int lines = 0; lines < MAX_LINES; lines++) {
+			const auto size = ReadProgramLog(line, sizeof(line));
+			if (size == 0) {
+				return;
+			}
+			logger.WriteLog("", duckdb::LogLevel::LOG_INFO, duckdb::string(line, size));
+		}
+	} catch (...) { // NOLINT: a query does not fail because its log does
 	}
 }
 

@@ -42,13 +42,11 @@ QueryEntry *FindQuery(duckdb::ClientContext &context);
 uint64_t DatabaseNumber(const duckdb::DatabaseInstance &db);
 //! The calling thread's CPU time
 uint64_t ThreadCpuNs();
-//! The query ends: nobody waits for it any more (run_task.cpp)
-void ForgetRun(duckdb::ClientContext &context);
 //! What query_begin gave the query that now begins; false when it was not asked (admission.cpp)
 bool FindGuest(const duckdb::ClientContext &context, uint32_t &klass, uint64_t &waited_ns);
 //! Of a query's text (fingerprint.cpp)
 uint64_t Fingerprint(const char *text, uint64_t size);
-//! The query ends: its bloom filters are gone (hash.cpp)
+//! The query ends: its bloom filters are gone (filters.cpp)
 void UnbindFilters(duckdb::ClientContext &context);
 
 } // namespace duckbpf

@@ -100,14 +100,6 @@ idx_t KeptBudget(idx_t live_entries) {
 //===--------------------------------------------------------------------===//
 // unpin
 //===--------------------------------------------------------------------===//
-PrefetchScope::PrefetchScope() {
-	Thread().prefetching++;
-}
-
-PrefetchScope::~PrefetchScope() {
-	Thread().prefetching--;
-}
-
 //! What happens without a program: stock, and the hint `once`
 static UnpinAction UndecidedUnpin(const BlockMemory &memory, int32_t readers) {
 	UnpinAction action;
@@ -117,7 +109,7 @@ static UnpinAction UndecidedUnpin(const BlockMemory &memory, int32_t readers) {
 
 UnpinAction OnUnpin(BlockHandle &block, int32_t readers) {
 	auto &memory = block.GetMemory();
-	if (Thread().prefetching) {
+	if (local.prefetching) {
 		return {};
 	}
 	ProgramCall call(DUCKBPF_HOOK_UNPIN);
@@ -158,7 +150,13 @@ UnpinAction OnUnpin(BlockHandle &block, int32_t readers) {
 //===--------------------------------------------------------------------===//
 // update_used_memory
 //===--------------------------------------------------------------------===//
-void OnUpdateUsedMemory(const BufferPool &pool, uint32_t tag, int64_t delta) {
+void OnUpdateUsedMemory(const BufferPool &pool, MemoryTag tag, int64_t delta) {
+	if (tag != MemoryTag::BASE_TABLE && Attached(DUCKBPF_HOOK_QUERY_END)) {
+		CountMemory(delta);
+	}
+	if (!Attached(DUCKBPF_HOOK_UPDATE_USED_MEMORY)) {
+		return;
+	}
 	ProgramCall call(DUCKBPF_HOOK_UPDATE_USED_MEMORY);
 	if (!call.Has()) {
 		return;
@@ -168,7 +166,7 @@ void OnUpdateUsedMemory(const BufferPool &pool, uint32_t tag, int64_t delta) {
 	ctx.delta = delta;
 	ctx.used_memory = pool.GetUsedMemory(false);
 	ctx.max_memory = pool.GetMaxMemory();
-	ctx.tag = tag;
+	ctx.tag = static_cast<uint32_t>(tag);
 	call.Run(ctx);
 }
 

@@ -176,7 +176,6 @@ void TellProfile(duckdb::ClientContext &context) {
 }
 
 void EndProfile(duckdb::ClientContext &context) {
-	TellProfile(context);
 	if (auto state = context.registered_state->Get<ProfileState>(ProfileState::NAME)) {
 		state->GiveBack();
 	}

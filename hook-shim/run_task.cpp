@@ -204,7 +204,7 @@ bool RunSlice::Ask(ClientContext &query, duckbpf_run_site site) {
 	auto &thread = Thread();
 	ProgramCall call(DUCKBPF_HOOK_RUN_TASK);
 	// Whoever is inside another task holds what others wait for.
-	if (!entry || entry->steers || thread.task_depth != 0 || !call.Has()) {
+	if (!entry || entry->steers || !MayWait() || !call.Has()) {
 		return true;
 	}
 	const auto now = NowNs();
@@ -291,9 +291,6 @@ void ReleaseKeptSlot(ClientContext &context) {
 }
 
 void ForgetRun(ClientContext &context) {
-	if (!SlotsInForce()) {
-		return;
-	}
 	const std::lock_guard<std::mutex> guard(runs.lock);
 	if (runs.states.erase(&context)) {
 		run_states.store(runs.states.size(), std::memory_order_relaxed);
@@ -355,26 +352,12 @@ RunSlice::Taken RunSlice::BeginForWorker(TaskSchedulerQueue &queue, ConsumerToke
 		PutBack(queue, std::move(declined[i]));
 	}
 	if (count) {
-		Thread().retry_us = retry_us;
+		local.retry_us = retry_us;
 	}
 	if (taken) {
 		return Taken::TASK;
 	}
 	return count ? Taken::DECLINED : Taken::NOTHING;
-}
-
-int64_t TakeRetry() {
-	auto &thread = Thread();
-	const auto retry_us = thread.retry_us;
-	thread.retry_us = 0;
-	return retry_us;
-}
-
-void SetRetry(int64_t us) {
-	auto &thread = Thread();
-	if (!thread.retry_us) {
-		thread.retry_us = static_cast<uint32_t>(us);
-	}
 }
 
 } // namespace duckbpf

@@ -36,6 +36,10 @@ std::atomic<const duckbpf_set *> published;
 std::atomic<uint32_t> sampling {0};
 std::atomic<bool> readers_fence {false};
 std::atomic<bool> blocks_watched {false};
+std::atomic<bool> programs_wrote {false};
+std::atomic<bool> memory_watched {false};
+std::atomic<bool> queries_described {false};
+__thread Local local;
 
 namespace {
 
@@ -44,20 +48,13 @@ std::atomic<uint32_t> thread_count {0};
 std::atomic<const duckbpf_runtime *> registered {nullptr};
 std::atomic<bool> forked {false};
 
-//! Handed to threads that have given their own state back: its epoch is odd for good, so that every hookpoint is stock
-struct ExitingState : ThreadState {
-	ExitingState() {
-		epoch = 1;
-	}
-} exiting;
-
-//! Initial-exec: a hookpoint finds its state with one load. It takes 8 bytes of the loader's surplus of static TLS.
-__attribute__((tls_model("initial-exec"))) thread_local ThreadState *current = nullptr;
+//! Handed to threads that have given their own state back: its epoch is odd, from the first use of any state, so that every hookpoint is stock
+ThreadState exiting;
 
 struct GiveBack {
 	~GiveBack() {
-		auto state = current;
-		current = &exiting;
+		auto state = local.state;
+		local.state = &exiting;
 		if (state && state != &exiting) {
 			state->taken.store(false, std::memory_order_release);
 		}
@@ -84,39 +81,23 @@ ThreadState *TakeState() {
 	return state;
 }
 
-__attribute__((noinline)) ThreadState &FirstUse() {
-	static thread_local GiveBack give_back;
-	auto state = TakeState();
-	if (!state) {
-		return exiting;
-	}
-	(void)&give_back;
-	state->origin = duckbpf_origin {};
-	state->origin.thread_index = state->index;
-	state->database = nullptr;
-	state->query_start_ns = 0;
-	state->in_worker_loop = false;
-	state->skip_first_wait = false;
-	state->takes_partial = false;
-	state->prefetching = 0;
-	state->task_depth = 0;
-	state->slice_chunks = 0;
-	state->retry_us = 0;
-	state->query = nullptr;
-	current = state;
-	return *state;
-}
-
 int Membarrier(int command) {
 	return static_cast<int>(syscall(SYS_membarrier, command, 0, 0));
+}
+
+void SetGates(const duckbpf_set *set) {
+	for (int hook = 0; hook < DUCKBPF_HOOK_COUNT; hook++) {
+		gate[hook].store(set ? set->programs[hook] : nullptr, std::memory_order_relaxed);
+	}
+	const auto told_of_end = set && set->programs[DUCKBPF_HOOK_QUERY_END];
+	memory_watched.store(told_of_end || (set && set->programs[DUCKBPF_HOOK_UPDATE_USED_MEMORY]), std::memory_order_relaxed);
+	queries_described.store(told_of_end || (set && set->programs[DUCKBPF_HOOK_RUN_TASK]), std::memory_order_relaxed);
 }
 
 //! After fork only the calling thread lives on: no hook runs in the child, ever
 void DetachChild() {
 	forked.store(true, std::memory_order_relaxed);
-	for (auto &slot : gate) {
-		slot.store(nullptr, std::memory_order_relaxed);
-	}
+	SetGates(nullptr);
 	published.store(nullptr, std::memory_order_relaxed);
 	hints.store(0, std::memory_order_relaxed);
 	blocks_watched.store(false, std::memory_order_relaxed);
@@ -149,9 +130,10 @@ int Publish(const duckbpf_set *set) {
 	// Release: whoever sees the pointer sees the set. The gates follow; a hookpoint that finds its gate open too early or
 	// too late takes the program, or its absence, from the set.
 	published.store(set, std::memory_order_release);
-	for (int hook = 0; hook < DUCKBPF_HOOK_COUNT; hook++) {
-		gate[hook].store(set ? set->programs[hook] : nullptr, std::memory_order_relaxed);
+	if (set) {
+		programs_wrote.store(true);
 	}
+	SetGates(set);
 	return DUCKBPF_OK;
 }
 
@@ -173,7 +155,7 @@ void BarrierEverywhere() {
 //! who set its epoch before it is seen odd here and waited for; who sets it later loads the new set.
 void Synchronize() {
 	BarrierEverywhere();
-	auto own = current;
+	auto own = local.state;
 	for (auto state = threads.load(std::memory_order_acquire); state; state = state->next) {
 		const auto seen = state->epoch.load(std::memory_order_acquire);
 		if (state == own || !(seen & 1)) {
@@ -215,11 +197,11 @@ void SetSampling(__u32 on) {
 }
 
 void CurrentOrigin(duckbpf_origin *origin) {
-	*origin = Thread().origin;
+	*origin = IdentifiedThread().origin;
 }
 
 __u64 QueryAgeNs() {
-	const auto start = Thread().query_start_ns;
+	const auto start = IdentifiedThread().query_start_ns;
 	return start ? NowNs() - start : 0;
 }
 
@@ -286,9 +268,17 @@ const duckbpf_host host = {
 
 } // namespace
 
-ThreadState &Thread() {
-	auto state = current;
-	return __builtin_expect(state != nullptr, 1) ? *state : FirstUse();
+ThreadState &FirstUse() {
+	static thread_local GiveBack give_back;
+	exiting.epoch.store(1, std::memory_order_relaxed);
+	auto state = TakeState();
+	if (!state) {
+		return exiting;
+	}
+	(void)&give_back;
+	local.state = state;
+	local.identified = false;
+	return *state;
 }
 
 static __attribute__((noinline)) uint64_t RunTimed(ThreadState &thread, duckbpf_hook hook, const duckbpf_program &program,
@@ -315,7 +305,15 @@ uint64_t NowNs() {
 
 uint64_t ReadProgramLog(char *line, uint64_t size) {
 	auto runtime = registered.load(std::memory_order_acquire);
-	return runtime ? runtime->read_log(line, size) : 0;
+	const auto read = runtime ? runtime->read_log(line, size) : 0;
+	if (read == 0 && !published.load()) {
+		// Nobody writes any more, but for who was attached just now.
+		programs_wrote.store(false);
+		if (published.load()) {
+			programs_wrote.store(true);
+		}
+	}
+	return read;
 }
 
 void BlockEnded(uint64_t file_id, int64_t block_id) {

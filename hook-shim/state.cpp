@@ -53,7 +53,7 @@ __u64 DatabaseState(DatabaseInstance &database, __u32 what, __u64 argument) {
 } // namespace
 
 __u64 EngineState(__u32 what, __u64 argument) {
-	auto &thread = Thread();
+	auto &thread = IdentifiedThread();
 	switch (what) {
 	case DUCKBPF_STATE_ACTIVE_QUERIES:
 		return ActiveQueries();

@@ -198,10 +198,7 @@ void SideForget(const TaskSchedulerQueue &queue) {
 	}
 }
 
-void SideForget(const ProducerToken &token) {
-	if (!SideTasksWait()) {
-		return;
-	}
+void SideForgetTasks(const ProducerToken &token) {
 	for (auto &side : side_queues.All()) {
 		side_tasks.fetch_sub(side->Drop(&token).size(), std::memory_order_relaxed);
 	}
@@ -348,33 +345,6 @@ TaskExecutionMode BeforeClientSlice(ClientContext &context) {
 		std::this_thread::sleep_for(std::chrono::microseconds(MinValue(POLL_US, step.wait_us - waited)));
 	}
 	return step.partial ? TaskExecutionMode::PROCESS_PARTIAL : TaskExecutionMode::PROCESS_ALL;
-}
-
-bool InWorkerLoop() {
-	return Thread().in_worker_loop;
-}
-
-void SkipFirstWait() {
-	Thread().skip_first_wait = true;
-}
-
-bool TakeSkipFirstWait() {
-	auto &thread = Thread();
-	const auto skip = thread.skip_first_wait;
-	thread.skip_first_wait = false;
-	return skip;
-}
-
-void SetPartial(bool partial) {
-	Thread().takes_partial = partial;
-}
-
-bool TakesPartial() {
-	return Thread().takes_partial;
-}
-
-bool MayWait() {
-	return Thread().task_depth == 0;
 }
 
 } // namespace duckbpf

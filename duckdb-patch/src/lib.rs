@@ -91,13 +91,18 @@ impl Prepared {
         self.units.iter().map(unit).collect()
     }
 
+    /// Code of the shim's where programs are called a million times a second; what is in the other files runs once a task, a query or a
+    /// file at most, and is compiled to be small.
+    const HOT_SHIM: [&str; 3] = ["eviction", "hash", "memory"];
+
     /// The shim's files, for a carrier that hook-shim/include/duckbpf/abi.h knows.
     fn shim_units(&self, layout: &Layout, tree: &units::Tree, carrier: &str) -> Result<Vec<Unit>> {
         let unit = |path: PathBuf| {
             let path = path.strip_prefix(&layout.root).unwrap_or(&path);
             let name = format!("{}/{}", carrier.to_lowercase(), object_name(path));
+            let is_hot = path.file_stem().is_some_and(|stem| Self::HOT_SHIM.iter().any(|hot| stem == *hot));
             layout
-                .with_shim_headers(Unit::of_shim(tree, path, &name))
+                .with_shim_headers(Unit::of_shim(tree, path, &name, if is_hot { "-O2" } else { "-Os" }))
                 .with(format!("-DDUCKBPF_SERIES=\"{}\"", self.series.hash))
                 .with(format!("-DDUCKBPF_CARRIER=DUCKBPF_CARRIER_{carrier}"))
         };

@@ -1,14 +1,17 @@
-//! duckbpf: what the patched DuckDB units call. Thin: a gate that costs one relaxed load, and functions that shim.cpp and
-//! its fellows implement. State lives beside DuckDB's objects, never in them (docs/src/design.md).
+//! duckbpf: what the patched DuckDB units call. Thin: gates and scopes that cost a few instructions, and functions that
+//! shim.cpp and its fellows implement. State lives beside DuckDB's objects, never in them (docs/src/design.md).
 #pragma once
 
 #include "duckbpf/abi.h"
 
 #include "duckdb/common/shared_ptr.hpp"
+#include "duckdb/common/types/data_chunk.hpp"
 #include "duckdb/common/types/vector.hpp"
+#include "duckdb/common/vector_operations/vector_operations.hpp"
 #include "duckdb/parallel/task.hpp"
 
 #include <atomic>
+#include <cstdint>
 
 namespace duckdb {
 class BlockHandle;
@@ -19,16 +22,15 @@ class BufferPool;
 class ClientContext;
 struct ConsumerToken;
 class DatabaseInstance;
-class DataChunk;
 class ErrorData;
 class Pipeline;
 class SQLStatement;
 class TaskScheduler;
 class TaskSchedulerQueue;
 struct ProducerToken;
-struct SelectionVector;
 class AttachedDatabase;
 enum class LogLevel : uint8_t;
+enum class MemoryTag : uint8_t;
 class ColumnData;
 class DataTable;
 struct GlobalTableFunctionState;
@@ -43,11 +45,32 @@ using duckdb::idx_t;
 
 struct QueryEntry;
 
+//! Whether a word is not 0: what every gate asks. On x86-64 that is two instructions, a compare with memory and a branch that is not
+//! taken, and what it leads to is out of the way. From C++ clang makes three, and it forgets __builtin_expect() where it inlines. But a function
+//! with such a gate saves its registers at its beginning: where that is early, the gate is plain C++ (MemoryIsWatched()).
+template <class T>
+inline __attribute__((always_inline)) bool IsRaised(const std::atomic<T> &word) {
+#ifdef __x86_64__
+	const auto &memory = reinterpret_cast<const T &>(word);
+	if constexpr (sizeof(T) == 1) {
+		asm goto("cmpb $0, %0\n\tjne %l[raised]" : : "m"(memory) : "cc" : raised);
+	} else {
+		static_assert(sizeof(T) == 8, "gates have 1 or 8 bytes");
+		asm goto("cmpq $0, %0\n\tjne %l[raised]" : : "m"(memory) : "cc" : raised);
+	}
+	return false;
+raised:
+	return true;
+#else
+	return word.load(std::memory_order_relaxed) != 0;
+#endif
+}
+
 //! gate[hook] is non-null while a program is attached. Only ever tested: programs are taken from the published set.
 extern std::atomic<const duckbpf_program *> gate[DUCKBPF_HOOK_COUNT];
 
 inline bool Attached(duckbpf_hook hook) {
-	return __builtin_expect(gate[hook].load(std::memory_order_relaxed) != nullptr, 0);
+	return IsRaised(gate[hook]);
 }
 
 //===--------------------------------------------------------------------===//
@@ -61,24 +84,12 @@ void BeginQuery(duckdb::ClientContext &context, bool steers);
 bool Steers(const duckdb::SQLStatement &statement);
 //! A statement that expands into several moves on to the next: same entry, new query id
 void NextStatement(duckdb::ClientContext &context);
-//! What is left of a query that ended
-struct EndedQuery {
-	bool is_known = false;
-	uint32_t klass = 0;
-	uint64_t start_ns = 0;
-	uint64_t waited_ns = 0;
-	uint32_t tag = 0;
-	uint64_t fingerprint = 0;
-	uint64_t cpu_ns = 0;
-	uint64_t rows = 0;
-	uint64_t spill_bytes = 0;
-	int64_t peak_memory = 0;
-};
-EndedQuery EndQuery(duckdb::ClientContext &context);
+void EndQuery(duckdb::ClientContext &context);
 idx_t ActiveQueries();
 //! Hooks that are told what a query is and what it used
+extern std::atomic<bool> queries_described;
 inline bool DescribesQueries() {
-	return Attached(DUCKBPF_HOOK_RUN_TASK) || Attached(DUCKBPF_HOOK_QUERY_END);
+	return IsRaised(queries_described);
 }
 //! Add to what the query used for which the calling thread works
 void CountRows(idx_t rows);
@@ -89,69 +100,219 @@ void LeaveHall(const duckdb::ClientContext &context);
 //! The database is new, its scheduler made: it gets a number of its own, whoever had its address before
 void RegisterDatabase(duckdb::DatabaseInstance &db);
 
-//! Gives the calling thread back, when the scope ends, the identity that it had before. Scopes nest.
+struct ThreadState;
+
+//! What a thread says of itself, whether anything is attached or not: hence plain thread-local storage, found without a
+//! call. What it means is worked out when a program asks (identity.cpp).
+struct Local {
+	//! Whose work the thread does: a ClientContext; with NO_QUERY, its database but no query; or 0
+	uintptr_t work;
+	//! The same of the task that it ran last
+	uintptr_t last_task;
+	//! Whose worker it is, or null
+	duckdb::DatabaseInstance *database;
+	//! Null until the thread reaches its first open gate
+	ThreadState *state;
+	uint32_t task_depth;
+	uint32_t prefetching;
+	//! A worker that declined all tasks looks again after so long; 0: it did not
+	uint32_t retry_us;
+	//! The state's origin says whose work it is
+	bool identified;
+	bool in_worker_loop;
+	bool skip_first_wait;
+	bool takes_partial;
+};
+constexpr uintptr_t NO_QUERY = 1;
+//! Initial-exec: 48 bytes of the loader's surplus of static TLS. `__thread`: C++'s own would be reached by a call.
+extern __thread Local local __attribute__((tls_model("initial-exec")));
+
+//! While alive, the calling thread does this work. Scopes nest.
 class IdentityScope {
 public:
 	IdentityScope(const IdentityScope &) = delete;
 	IdentityScope &operator=(const IdentityScope &) = delete;
 
 protected:
-	IdentityScope();
-	~IdentityScope();
+	explicit IdentityScope(uintptr_t work) : previous(local.work) {
+		Work(work);
+	}
+	~IdentityScope() {
+		Work(previous);
+	}
 
 private:
-	duckbpf_origin previous;
-	QueryEntry *previous_query;
-	uint64_t previous_start;
-	duckdb::DatabaseInstance *previous_database;
+	static void Work(uintptr_t work) {
+		local.work = work;
+		local.identified = false;
+	}
+
+	const uintptr_t previous;
 };
 
 //! The calling thread works for this query
 class QueryScope : IdentityScope {
 public:
-	explicit QueryScope(duckdb::ClientContext &context);
+	explicit QueryScope(duckdb::ClientContext &context) : IdentityScope(reinterpret_cast<uintptr_t>(&context)) {
+	}
 };
 
-//! As QueryScope, around a task: counts the nesting depth, and its thread CPU for the query where a hook asks for it
-class TaskScope : IdentityScope {
+//! The calling thread ends this query: what it was stays known until all is done, the commit and its checkpoint too
+class EndingScope : QueryScope {
 public:
-	explicit TaskScope(duckdb::ClientContext *context);
-	~TaskScope();
+	explicit EndingScope(duckdb::ClientContext &context) : QueryScope(context), context(context) {
+	}
+	~EndingScope() {
+		EndQuery(context);
+	}
 
 private:
-	QueryEntry *accounted = nullptr;
-	uint64_t cpu_begin_ns = 0;
+	duckdb::ClientContext &context;
 };
 
+//! The calling thread runs a task: of a query, whose thread CPU is counted where a hook asks for it, or of the database alone
+//! (a checkpoint's)
+class TaskScope : IdentityScope {
+public:
+	explicit TaskScope(duckdb::ClientContext &context) : IdentityScope(reinterpret_cast<uintptr_t>(&context)) {
+		local.task_depth++;
+		if (DescribesQueries()) {
+			BeginAccount(context);
+		}
+	}
+	explicit TaskScope(duckdb::ClientContext *context)
+	    : IdentityScope(context ? reinterpret_cast<uintptr_t>(context) : local.work | NO_QUERY) {
+		local.task_depth++;
+		if (context && DescribesQueries()) {
+			BeginAccount(*context);
+		}
+	}
+	~TaskScope() {
+		if (__builtin_expect(accounted != nullptr, 0)) {
+			EndAccount();
+		}
+		local.task_depth--;
+		local.last_task = local.work;
+	}
+
+private:
+	void BeginAccount(duckdb::ClientContext &context);
+	void EndAccount();
+
+	QueryEntry *accounted = nullptr;
+	//! Only where there is one
+	uint64_t cpu_begin_ns;
+};
+
+//! A task is about to run
+inline void ForgetLastTask() {
+	local.last_task = 0;
+}
 //! The calling thread puts back the task that it ran last: still that query's doing
 class ResumeScope : IdentityScope {
 public:
-	ResumeScope();
+	ResumeScope() : IdentityScope(local.last_task) {
+	}
 };
 
+//! Programs may have written lines (bpf_printk) that no log has taken yet
+extern std::atomic<bool> programs_wrote;
+void WriteProgramLog(duckdb::ClientContext &context);
+//! The query's log is about to be closed
+inline void HandOverLog(duckdb::ClientContext &context) {
+	if (IsRaised(programs_wrote)) {
+		WriteProgramLog(context);
+	}
+}
+
 //===--------------------------------------------------------------------===//
-// hash (hash.cpp)
+// hash (hash.cpp, filters.cpp)
 //===--------------------------------------------------------------------===//
+//! How many queries run that pinned a hash program, and how many bloom filters hold such a program's hashes. While they are 0
+//! every hash is stock's. Relaxed: a query's own pin is seen by every thread that works for it.
+extern std::atomic<idx_t> hash_queries;
+extern std::atomic<idx_t> bound_filters;
+inline bool HashPinned() {
+	return IsRaised(hash_queries);
+}
+inline bool FiltersBound() {
+	return IsRaised(bound_filters);
+}
+
+void HookedHash(duckdb::ClientContext &context, const duckdb::Vector &input, duckdb::Vector &result,
+                const duckdb::SelectionVector *sel, idx_t count);
+void HookedHash(duckdb::ClientContext &context, duckdb::DataChunk &chunk, duckdb::Vector &result);
+void HookedCombineHash(duckdb::ClientContext &context, duckdb::Vector &hashes, const duckdb::Vector &input,
+                       const duckdb::SelectionVector *sel, idx_t count);
+
 //! The hashes of a join or an aggregation: by the program that the context's query pinned, else stock.
 //! Same meaning as their namesakes in VectorOperations and DataChunk.
-void Hash(duckdb::ClientContext &context, const duckdb::Vector &input, duckdb::Vector &result, idx_t count);
-void Hash(duckdb::ClientContext &context, const duckdb::Vector &input, duckdb::Vector &result,
-          const duckdb::SelectionVector &sel, idx_t count);
-void CombineHash(duckdb::ClientContext &context, duckdb::Vector &hashes, const duckdb::Vector &input, idx_t count);
-void CombineHash(duckdb::ClientContext &context, duckdb::Vector &hashes, const duckdb::Vector &input,
-                 const duckdb::SelectionVector &sel, idx_t count);
-void Hash(duckdb::ClientContext &context, duckdb::DataChunk &chunk, duckdb::Vector &result);
+inline void Hash(duckdb::ClientContext &context, const duckdb::Vector &input, duckdb::Vector &result, idx_t count) {
+	if (HashPinned()) {
+		return HookedHash(context, input, result, nullptr, count);
+	}
+	duckdb::VectorOperations::Hash(input, result, count);
+}
+inline void Hash(duckdb::ClientContext &context, const duckdb::Vector &input, duckdb::Vector &result,
+                 const duckdb::SelectionVector &sel, idx_t count) {
+	if (HashPinned()) {
+		return HookedHash(context, input, result, &sel, count);
+	}
+	duckdb::VectorOperations::Hash(input, result, sel, count);
+}
+inline void Hash(duckdb::ClientContext &context, duckdb::DataChunk &chunk, duckdb::Vector &result) {
+	if (HashPinned()) {
+		return HookedHash(context, chunk, result);
+	}
+	chunk.Hash(result);
+}
+inline void CombineHash(duckdb::ClientContext &context, duckdb::Vector &hashes, const duckdb::Vector &input,
+                        idx_t count) {
+	if (HashPinned()) {
+		return HookedCombineHash(context, hashes, input, nullptr, count);
+	}
+	duckdb::VectorOperations::CombineHash(hashes, input, count);
+}
+inline void CombineHash(duckdb::ClientContext &context, duckdb::Vector &hashes, const duckdb::Vector &input,
+                        const duckdb::SelectionVector &sel, idx_t count) {
+	if (HashPinned()) {
+		return HookedCombineHash(context, hashes, input, &sel, count);
+	}
+	duckdb::VectorOperations::CombineHash(hashes, input, sel, count);
+}
+
+void RebindFilter(duckdb::ClientContext &context, const duckdb::BloomFilter &filter);
+const duckbpf_program *FilterProgram(const duckdb::BloomFilter &filter);
+void HookedFilterHash(const duckdb::BloomFilter &filter, const duckdb::Vector &input, duckdb::Vector &result,
+                      const duckdb::SelectionVector *sel, idx_t count);
 
 //! A bloom filter belongs to the query that initializes it; whoever probes it has no context at hand
-void BindFilter(duckdb::ClientContext &context, const duckdb::BloomFilter &filter);
+inline void BindFilter(duckdb::ClientContext &context, const duckdb::BloomFilter &filter) {
+	if (HashPinned() || FiltersBound()) {
+		RebindFilter(context, filter);
+	}
+}
 //! Whether the filter holds hashes that stock's Hash<T> may not make
-bool FilterIsHooked(const duckdb::BloomFilter &filter);
+inline bool FilterIsHooked(const duckdb::BloomFilter &filter) {
+	return FiltersBound() && FilterProgram(filter);
+}
 //! The hash of one value as the filter holds it; false: as stock's Hash<T> makes it
 bool FilterHash(const duckdb::BloomFilter &filter, duckdb::PhysicalType type, duckdb::const_data_ptr_t value,
                 duckdb::hash_t &hash);
-void FilterHash(const duckdb::BloomFilter &filter, const duckdb::Vector &input, duckdb::Vector &result, idx_t count);
-void FilterHash(const duckdb::BloomFilter &filter, const duckdb::Vector &input, duckdb::Vector &result,
-                const duckdb::SelectionVector &sel, idx_t count);
+inline void FilterHash(const duckdb::BloomFilter &filter, const duckdb::Vector &input, duckdb::Vector &result,
+                       idx_t count) {
+	if (FiltersBound()) {
+		return HookedFilterHash(filter, input, result, nullptr, count);
+	}
+	duckdb::VectorOperations::Hash(input, result, count);
+}
+inline void FilterHash(const duckdb::BloomFilter &filter, const duckdb::Vector &input, duckdb::Vector &result,
+                       const duckdb::SelectionVector &sel, idx_t count) {
+	if (FiltersBound()) {
+		return HookedFilterHash(filter, input, result, &sel, count);
+	}
+	duckdb::VectorOperations::Hash(input, result, sel, count);
+}
 
 //===--------------------------------------------------------------------===//
 // schedule_task and execute_forever (tasks.cpp)
@@ -166,7 +327,7 @@ Placement PlaceTasks(duckdb::TaskScheduler &scheduler, duckdb::ProducerToken &to
 //! Classes 1 to 7 of a queue wait beside it. Nothing is there while side_tasks is 0.
 extern std::atomic<idx_t> side_tasks;
 inline bool SideTasksWait() {
-	return __builtin_expect(side_tasks.load(std::memory_order_relaxed) != 0, 0);
+	return IsRaised(side_tasks);
 }
 //! All tasks enter, and are moved out of the vector, or, when it throws, none. The caller holds the producer's lock.
 void SideEnqueue(duckdb::TaskSchedulerQueue &queue, duckdb::ProducerToken &token,
@@ -178,7 +339,12 @@ bool SideDequeue(duckdb::TaskSchedulerQueue &queue, duckdb::shared_ptr<duckdb::T
                  duckdb::ProducerToken *token = nullptr);
 idx_t SideCount(const duckdb::TaskSchedulerQueue &queue, const duckdb::ProducerToken &token);
 void SideForget(const duckdb::TaskSchedulerQueue &queue);
-void SideForget(const duckdb::ProducerToken &token);
+void SideForgetTasks(const duckdb::ProducerToken &token);
+inline void SideForget(const duckdb::ProducerToken &token) {
+	if (SideTasksWait()) {
+		SideForgetTasks(token);
+	}
+}
 
 //! What a thread does before it runs a task. The default is stock's behaviour.
 struct Step {
@@ -207,30 +373,52 @@ duckdb::TaskExecutionMode BeforeClientSlice(duckdb::ClientContext &context);
 //! The calling thread is a worker of the database
 class WorkerScope : IdentityScope {
 public:
-	explicit WorkerScope(duckdb::DatabaseInstance &db);
-	~WorkerScope();
+	explicit WorkerScope(duckdb::DatabaseInstance &db)
+	    : IdentityScope(0), previous_database(local.database), was_worker(local.in_worker_loop) {
+		local.database = &db;
+		local.in_worker_loop = true;
+	}
+	~WorkerScope() {
+		local.database = previous_database;
+		local.in_worker_loop = was_worker;
+	}
 
 private:
-	bool was_worker;
+	duckdb::DatabaseInstance *const previous_database;
+	const bool was_worker;
 };
 //! Whether the calling thread runs this side's worker loop; false for workers that the host launched before the graft
-bool InWorkerLoop();
+inline bool InWorkerLoop() {
+	return local.in_worker_loop;
+}
 //! Says that the signal which woke this thread is consumed: the next worker loop skips its first wait
-void SkipFirstWait();
-bool TakeSkipFirstWait();
+inline void SkipFirstWait() {
+	local.skip_first_wait = true;
+}
+inline bool TakeSkipFirstWait() {
+	const auto skip = local.skip_first_wait;
+	local.skip_first_wait = false;
+	return skip;
+}
 //! The mode in which the worker runs the task that it takes next
-void SetPartial(bool partial);
-bool TakesPartial();
+inline void SetPartial(bool partial) {
+	local.takes_partial = partial;
+}
+inline bool TakesPartial() {
+	return local.takes_partial;
+}
 //! Whether the calling thread may be held up: not inside another task
-bool MayWait();
+inline bool MayWait() {
+	return local.task_depth == 0;
+}
 
 //===--------------------------------------------------------------------===//
 // query_begin, query_end (admission.cpp)
 //===--------------------------------------------------------------------===//
 //! Waits as long as the program wants, within bounds; throws when the query is rejected or interrupted
 void AdmitQuery(duckdb::ClientContext &context, const duckdb::SQLStatement &statement);
-//! error: null when there was none
-void OnQueryEnd(const EndedQuery &ended, bool success, const duckdb::ErrorData *error);
+//! The query and its transaction have ended. error: null when there was none
+void OnQueryEnd(duckdb::ClientContext &context, bool success, const duckdb::ErrorData *error);
 
 //===--------------------------------------------------------------------===//
 // run_task (run_task.cpp)
@@ -258,7 +446,7 @@ public:
 	}
 	//! Gives the slot back, or keeps it for the query. The query must still be there.
 	void End() {
-		if (context) {
+		if (__builtin_expect(context != nullptr, 0)) {
 			EndSlice();
 		}
 	}
@@ -279,13 +467,23 @@ void ReleaseKeptSlot(duckdb::ClientContext &context);
 //! Queries that run_task knows; 0 unless it has, or lately had, a program
 extern std::atomic<idx_t> run_states;
 inline bool SlotsInForce() {
-	return __builtin_expect(run_states.load(std::memory_order_relaxed) != 0, 0);
+	return IsRaised(run_states);
 }
+//! The query has no work left: its slots are others', and nobody waits for it
+void ForgetRun(duckdb::ClientContext &context);
 //! How many chunks the slice of the calling thread has
 idx_t SliceChunks(idx_t stock);
 //! Microseconds after which the worker looks again for a task that it may run; 0: when it is signalled
-int64_t TakeRetry();
-void SetRetry(int64_t us);
+inline int64_t TakeRetry() {
+	const auto retry_us = local.retry_us;
+	local.retry_us = 0;
+	return retry_us;
+}
+inline void SetRetry(int64_t us) {
+	if (!local.retry_us) {
+		local.retry_us = static_cast<uint32_t>(us);
+	}
+}
 
 //===--------------------------------------------------------------------===//
 // pipeline_threads, operator_memory (resources.cpp)
@@ -313,7 +511,7 @@ void OnLoad(duckdb::BlockHandle &block, bool hit);
 //! How many blocks have something remembered beside them, a hint or their file; 0 unless load or evict has a program
 extern std::atomic<idx_t> hints;
 inline bool HintsInForce() {
-	return __builtin_expect(hints.load(std::memory_order_relaxed) != 0, 0);
+	return IsRaised(hints);
 }
 inline bool UnpinDecided() {
 	return Attached(DUCKBPF_HOOK_UNPIN) || HintsInForce();
@@ -327,8 +525,14 @@ UnpinAction OnUnpin(duckdb::BlockHandle &block, int32_t readers);
 //! While alive, unpins of this thread are stock: what was just prefetched is not to be dropped
 class PrefetchScope {
 public:
-	PrefetchScope();
-	~PrefetchScope();
+	PrefetchScope() {
+		local.prefetching++;
+	}
+	~PrefetchScope() {
+		local.prefetching--;
+	}
+	PrefetchScope(const PrefetchScope &) = delete;
+	PrefetchScope &operator=(const PrefetchScope &) = delete;
 };
 //! The block's memory goes away
 void ForgetBlock(const duckdb::BlockMemory &memory);
@@ -341,7 +545,7 @@ idx_t EvictionQueueLength(const duckdb::BufferPool &pool, idx_t queue);
 //! Whether somebody keeps something by block (block storage)
 extern std::atomic<bool> blocks_watched;
 inline bool BlocksWatched() {
-	return __builtin_expect(blocks_watched.load(std::memory_order_relaxed), 0);
+	return IsRaised(blocks_watched);
 }
 //! The block goes away
 void EndBlock(const duckdb::BlockManager &manager, int64_t block_id);
@@ -361,7 +565,13 @@ void ChooseQueue(duckdb::BlockHandle &block, idx_t queues);
 //===--------------------------------------------------------------------===//
 // The rest of memory.cpp
 //===--------------------------------------------------------------------===//
-void OnUpdateUsedMemory(const duckdb::BufferPool &pool, uint32_t tag, int64_t delta);
+//! Whether anybody hears of every reservation: update_used_memory, or query_end, which is told what a query used. Unlikely, as the branch has
+//! to say itself.
+extern std::atomic<bool> memory_watched;
+inline bool MemoryIsWatched() {
+	return memory_watched.load(std::memory_order_relaxed);
+}
+void OnUpdateUsedMemory(const duckdb::BufferPool &pool, duckdb::MemoryTag tag, int64_t delta);
 
 struct ArenaGrowth {
 	idx_t min_size;
@@ -449,7 +659,7 @@ void BeginScan(duckdb::GlobalTableFunctionState &scan, duckdb::DataTable &table,
 //! How many scans give their blocks a hint
 extern std::atomic<idx_t> hinted_scans;
 inline bool ScansAreHinted() {
-	return __builtin_expect(hinted_scans.load(std::memory_order_relaxed) != 0, 0);
+	return IsRaised(hinted_scans);
 }
 inline bool LoadDecided() {
 	return Attached(DUCKBPF_HOOK_LOAD) || ScansAreHinted();
