@@ -378,7 +378,7 @@ mod tests {
         _why: &'static str,
     }
 
-    const EXPLAINED: [Explained; 10] = [
+    const EXPLAINED: [Explained; 11] = [
         Explained {
             words: "combined stack size",
             program: any,
@@ -409,6 +409,11 @@ mod tests {
             program: any,
             _why: "our loader keeps functions that nobody calls",
         },
+        Explained {
+            words: "pointer comparison prohibited",
+            program: has_null_on_the_left,
+            _why: "it knows null only on the right of a comparison; the comparison tells no more than that one",
+        },
     ];
     const VAGUE: &str = "it knows nothing of quotients, remainders and shifts by a register; what we know of them is proved \
         in domain/tests.rs";
@@ -423,6 +428,17 @@ mod tests {
             let region = object.regions.get(pair[0].imm as usize);
             let is_address = pair[0].code == LDDW && pair[0].src == LDDW_MEMORY;
             is_address && region.is_some_and(|region| region.size == pair[1].imm as u64)
+        })
+    }
+
+    /// Compares a register that was just made 0 with another.
+    fn has_null_on_the_left(object: &Object) -> bool {
+        const MOV64_IMM: u8 = 0xb7;
+        const JEQ_REG: u8 = 0x1d;
+        const JNE_REG: u8 = 0x5d;
+        object.programs[0].insns.windows(2).any(|pair| {
+            let is_zero = pair[0].code == MOV64_IMM && pair[0].imm == 0;
+            is_zero && matches!(pair[1].code, JEQ_REG | JNE_REG) && pair[1].dst == pair[0].dst
         })
     }
 
