@@ -551,7 +551,7 @@ void HashAsStock(bool combine, const Vector &input, Vector &result, const Select
 	}
 }
 
-//! Hashes or combines the input if the program takes its type
+//! Hashes or combines the input if the program takes its type; else does nothing
 bool TryHash(const duckbpf_program *program, bool combine, const Vector &input, Vector &result,
              const SelectionVector *rsel, idx_t count) {
 	if (!program) {
@@ -577,16 +577,11 @@ bool TryHash(const duckbpf_program *program, bool combine, const Vector &input, 
 	return true;
 }
 
-//! By the program, or as stock
-void HashBy(const duckbpf_program *program, const Vector &input, Vector &result, const SelectionVector *sel,
-            idx_t count) {
-	if (TryHash(program, false, input, result, sel, count)) {
-		return;
-	}
-	if (sel) {
-		VectorOperations::Hash(input, result, *sel, count);
-	} else {
-		VectorOperations::Hash(input, result, count);
+//! Hashes or combines the input by the program, or as stock
+void HashBy(const duckbpf_program *program, bool combine, const Vector &input, Vector &result,
+            const SelectionVector *rsel, idx_t count) {
+	if (!TryHash(program, combine, input, result, rsel, count)) {
+		HashAsStock(combine, input, result, rsel, count);
 	}
 }
 
@@ -598,19 +593,12 @@ const duckbpf_program *PinnedProgram(ClientContext &context) {
 } // namespace
 
 void HookedHash(ClientContext &context, const Vector &input, Vector &result, const SelectionVector *sel, idx_t count) {
-	HashBy(PinnedProgram(context), input, result, sel, count);
+	HashBy(PinnedProgram(context), false, input, result, sel, count);
 }
 
 void HookedCombineHash(ClientContext &context, Vector &hashes, const Vector &input, const SelectionVector *sel,
                        idx_t count) {
-	if (TryHash(PinnedProgram(context), true, input, hashes, sel, count)) {
-		return;
-	}
-	if (sel) {
-		VectorOperations::CombineHash(hashes, input, *sel, count);
-	} else {
-		VectorOperations::CombineHash(hashes, input, count);
-	}
+	HashBy(PinnedProgram(context), true, input, hashes, sel, count);
 }
 
 void HookedHash(ClientContext &context, DataChunk &chunk, Vector &result) {
@@ -633,7 +621,7 @@ bool FilterHash(const BloomFilter &filter, PhysicalType type, const_data_ptr_t v
 
 void HookedFilterHash(const BloomFilter &filter, const Vector &input, Vector &result, const SelectionVector *sel,
                       idx_t count) {
-	HashBy(FilterProgram(filter), input, result, sel, count);
+	HashBy(FilterProgram(filter), false, input, result, sel, count);
 }
 
 } // namespace duckbpf

@@ -163,8 +163,8 @@ impl Shape {
             Type::Float { bytes: 4 } => numbers!(f32),
             Type::Float { .. } => numbers!(f64),
             Type::Enum { bytes: size, signed, names } => {
-                let whole = |bytes: &[u8]| padded::<8>(bytes)[..*size as usize].to_vec();
-                fill_texts(column.cast()?, values.map(|bytes| enum_text(&whole(bytes), *signed, names)))
+                let text = |bytes: &[u8]| enum_text(&padded::<8>(bytes)[..*size as usize], *signed, names);
+                fill_texts(column.cast()?, values.map(text))
             }
             Type::Array { element, .. } if matches!(**element, Type::Char { .. }) => {
                 fill_texts(column.cast()?, values.map(text))
