@@ -2,8 +2,12 @@
 
 #include "tags.hpp"
 
+#include "identity.hpp"
+
 #include "duckdb/common/types/value.hpp"
 #include "duckdb/main/client_context.hpp"
+#include "duckdb/main/config.hpp"
+#include "duckdb/main/database.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -149,10 +153,28 @@ std::string TagInComment(const std::string &query) {
 	return close == std::string::npos ? std::string() : TagAmong(query.substr(begin + 2, close - begin - 2));
 }
 
-std::string TagOfConnection(const ClientContext &context) {
+//! The index of the setting hook_tag in a database, which stays while the database does. To look it up costs a lock and a copy of
+//! its description at each begin of a query, so the database that asked last is remembered: its number and, below, the index.
+optional_idx TagSetting(const ClientContext &context) {
+	static std::atomic<uint64_t> last {0};
 	static const Identifier setting("hook_tag");
+	const auto number = DatabaseNumber(*context.db);
+	const auto known = last.load(std::memory_order_relaxed);
+	if (number != 0 && known >> 32 == number) {
+		return optional_idx(known & UINT32_MAX);
+	}
+	optional_ptr<const ConfigurationOption> option;
+	const auto index = DBConfig::GetConfig(context).TryGetSettingIndex(setting, option);
+	if (index.IsValid() && number <= UINT32_MAX && index.GetIndex() <= UINT32_MAX) {
+		last.store(number << 32 | index.GetIndex(), std::memory_order_relaxed);
+	}
+	return index;
+}
+
+std::string TagOfConnection(const ClientContext &context) {
+	const auto setting = TagSetting(context);
 	Value value;
-	if (!context.TryGetCurrentSetting(setting, value) || value.IsNull()) {
+	if (!setting.IsValid() || !context.TryGetCurrentUserSetting(setting.GetIndex(), value) || value.IsNull()) {
 		return std::string();
 	}
 	return StringValue::Get(value);

@@ -2,7 +2,7 @@
 //! all the time: the times that are compared lie within a second of each other, so that what disturbs the machine for longer disturbs all of them.
 //! Or all of them run a query at the same moment, so that whatever disturbs the machine disturbs all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -98,8 +98,7 @@ impl Comparison<'_> {
     }
 
     fn round(&self, round: usize, times: &mut [Times], progress: &mut dyn FnMut(&str)) -> Result<()> {
-        let start = |configuration: &Configuration| Worker::start(self.setup, &configuration.hooks);
-        let mut workers: Vec<Worker> = self.configurations.iter().map(start).collect::<Result<_>>()?;
+        let mut workers = self.start(round)?;
         for number in 0..QUERIES.len() {
             let mut hot_s = vec![Vec::new(); workers.len()];
             for turn in 0..=self.repeats {
@@ -123,6 +122,14 @@ impl Comparison<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The processes, by configuration. Which starts first changes from round to round: where its memory lies may depend on it.
+    fn start(&self, round: usize) -> Result<Vec<Worker>> {
+        let start = |index: usize| Ok((index, Worker::start(self.setup, &self.configurations[index].hooks)?));
+        let workers =
+            order(self.configurations.len(), round).into_iter().map(start).collect::<Result<BTreeMap<_, _>>>()?;
+        Ok(workers.into_values().collect())
     }
 
     /// One execution in each configuration: in turns, or by processor time and warm, at the same moment.
