@@ -11,6 +11,7 @@
 //! nothing that does not agree with its manifest, and with this checkout.
 
 use crate::compile::{Compiler, Toolchain, Unit};
+use crate::icu::{self, Icu};
 use crate::link::run;
 use crate::{Layout, Prepared, lock, object_name, read, series, sha256, units, write};
 use anyhow::{Context, Result, bail};
@@ -162,8 +163,8 @@ fn shim_hash(layout: &Layout) -> Result<String> {
     Ok(sha256(text.collect::<Result<String>>()?.as_bytes()))
 }
 
-/// Builds both engines. Nothing that is up to date is built again.
-pub fn build(layout: &Layout, toolchain: Toolchain) -> Result<Manifest> {
+/// Builds both engines, with DuckDB's ICU extension in them where it is given. Nothing that is up to date is built again.
+pub fn build(layout: &Layout, toolchain: Toolchain, icu: Option<&Icu>) -> Result<Manifest> {
     let _only_one = lock(&folder(layout, toolchain))?;
     let compiler = Compiler::find(layout, toolchain)?;
     let started = Instant::now();
@@ -172,7 +173,7 @@ pub fn build(layout: &Layout, toolchain: Toolchain) -> Result<Manifest> {
         let _sources = lock(&layout.work)?;
         Prepared::new(layout)?
     };
-    compiler.compile(&shared_units(layout, &before)?)?;
+    compiler.compile(&shared_units(layout, &before, icu)?)?;
     eprintln!("what both engines share is there after {:.0} s", started.elapsed().as_secs_f64());
 
     let _sources = lock(&layout.work)?;
@@ -180,27 +181,45 @@ pub fn build(layout: &Layout, toolchain: Toolchain) -> Result<Manifest> {
     if prepared.units != before.units {
         bail!("the patches changed while the engine was built, and concern other files now; run the command again");
     }
-    let objects = Objects::compile(layout, &compiler, &prepared)?;
+    let objects = Objects::compile(layout, &compiler, &prepared, icu)?;
     finish(layout, toolchain, &compiler, &prepared, &objects)
 }
 
 /// The units that no patch concerns, lumped together as DuckDB's build does.
-fn shared_units(layout: &Layout, prepared: &Prepared) -> Result<Vec<Unit>> {
+fn shared_units(layout: &Layout, prepared: &Prepared, icu: Option<&Icu>) -> Result<Vec<Unit>> {
     let pristine = &prepared.trees.pristine;
     let tree = units::Tree::read(&layout.root, pristine)?;
-    let linked: Vec<String> = units::extensions(pristine)?;
     let mut shared = Vec::new();
     for path in units::all_sources(pristine)?.difference(&prepared.units) {
-        let Some(source) = without(layout, prepared, &tree, path)? else { continue };
-        let mut unit = Unit::of_tree(&tree, &source, &format!("shared/{}", object_name(path)));
+        let name = format!("shared/{}", object_name(path));
         if path == Path::new(EXTENSION_LOADER) {
-            for extension in &linked {
-                unit = unit.with(format!("-DDUCKDB_EXTENSION_{}_LINKED=1", extension.to_uppercase()));
-            }
+            let loader = Unit::of_tree(&tree, &extension_loader(layout, pristine, icu)?, &name);
+            let linked = linked_extensions(pristine, icu)?;
+            shared.push(linked.iter().fold(loader, |unit, extension| {
+                unit.with(format!("-DDUCKDB_EXTENSION_{}_LINKED=1", extension.to_uppercase()))
+            }));
+        } else if let Some(source) = without(layout, prepared, &tree, path)? {
+            shared.push(Unit::of_tree(&tree, &source, &name));
         }
-        shared.push(unit);
     }
+    shared.extend(icu.iter().flat_map(|icu| icu.units(&tree)));
     Ok(shared)
+}
+
+fn linked_extensions(pristine: &Path, icu: Option<&Icu>) -> Result<Vec<String>> {
+    let mut linked = units::extensions(pristine)?;
+    linked.extend(icu.map(|_| "icu".to_owned()));
+    linked.sort();
+    Ok(linked)
+}
+
+/// The unit that knows which extensions are linked in: DuckDB's own, or one that knows ICU too.
+fn extension_loader(layout: &Layout, pristine: &Path, icu: Option<&Icu>) -> Result<PathBuf> {
+    let own = pristine.join(EXTENSION_LOADER);
+    if icu.is_none() {
+        return Ok(below(layout, own));
+    }
+    instead_of(layout, &own, &icu::loader(&String::from_utf8_lossy(&read(&own)?))?)
 }
 
 /// A source file, or, in place of a unity file that holds units of the series, one that does not. None if nothing is left.
@@ -210,11 +229,21 @@ fn without(layout: &Layout, prepared: &Prepared, tree: &units::Tree, path: &Path
     if rest.is_empty() {
         return Ok(None);
     }
-    let reduced = layout.work.join("unity").join(path.file_name().unwrap_or_default());
-    if !read(&reduced).is_ok_and(|present| present == rest.as_bytes()) {
-        write(&reduced, rest.as_bytes())?;
+    instead_of(layout, path, &rest).map(Some)
+}
+
+/// A file with this text that is compiled in place of one of DuckDB's.
+fn instead_of(layout: &Layout, path: &Path, text: &str) -> Result<PathBuf> {
+    let file = layout.work.join("unity").join(path.file_name().unwrap_or_default());
+    if !read(&file).is_ok_and(|present| present == text.as_bytes()) {
+        write(&file, text.as_bytes())?;
     }
-    Ok(Some(reduced.strip_prefix(&layout.root).map(Path::to_owned).unwrap_or(reduced)))
+    Ok(below(layout, file))
+}
+
+/// Relative to the workspace's root, where compilers run.
+fn below(layout: &Layout, file: PathBuf) -> PathBuf {
+    file.strip_prefix(&layout.root).map(Path::to_owned).unwrap_or(file)
 }
 
 /// A unity file without the units of the series. None if it has none of them.
@@ -237,10 +266,12 @@ struct Objects {
     names: Vec<String>,
     shim: Vec<PathBuf>,
     shim_names: Vec<String>,
+    /// That are among the shared ones.
+    extensions: Vec<String>,
 }
 
 impl Objects {
-    fn compile(layout: &Layout, compiler: &Compiler, prepared: &Prepared) -> Result<Self> {
+    fn compile(layout: &Layout, compiler: &Compiler, prepared: &Prepared, icu: Option<&Icu>) -> Result<Self> {
         let pristine = units::Tree::read(&layout.root, &prepared.trees.pristine)?;
         let patched = units::Tree::read(&layout.root, &prepared.trees.hooked)?;
         // A unit that the series adds is in the hooked engine only.
@@ -249,7 +280,7 @@ impl Objects {
             .map(|path| Unit::of_tree(&pristine, &pristine.file(path), &format!("stock/{}", object_name(path))))
             .collect();
         let parts = [
-            shared_units(layout, prepared)?,
+            shared_units(layout, prepared, icu)?,
             stock,
             prepared.hooked_units(layout, &patched),
             prepared.shim_units(layout, &patched, "ENGINE")?,
@@ -259,7 +290,8 @@ impl Objects {
         let (names, shim_names) = (names(&parts[2]), names(&parts[3]));
         let mut objects = compiler.compile(&parts.into_iter().flatten().collect::<Vec<_>>())?.into_iter();
         let [shared, stock, hooked, shim] = counts.map(|count| objects.by_ref().take(count).collect());
-        Ok(Self { shared, stock, hooked, names, shim, shim_names })
+        let extensions = linked_extensions(&prepared.trees.pristine, icu)?;
+        Ok(Self { shared, stock, hooked, names, shim, shim_names, extensions })
     }
 
     fn of(&self, kind: Kind) -> impl Iterator<Item = &PathBuf> {
@@ -317,7 +349,7 @@ fn finish(
         flags: compiler.flags().map(str::to_owned).collect(),
         series: prepared.series.hash.clone(),
         shim: shim_hash(layout)?,
-        extensions: units::extensions(&prepared.trees.pristine)?,
+        extensions: objects.extensions.clone(),
         shared_objects: objects.shared.len(),
         different_objects: objects.different()?,
         stock,

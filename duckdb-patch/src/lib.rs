@@ -8,11 +8,12 @@
 //!   4. [`compile`] compiles units, several at a time, those that changed;
 //!   5. [`link`] links, strips and describes the graft; [`engine`] does so with the two libraries.
 //!
-//! [`check`] tries the series on other sources.
+//! [`icu`] gets the engine an extension that the sources lack; [`check`] tries the series on other sources.
 
 pub mod check;
 pub mod compile;
 pub mod engine;
+pub mod icu;
 pub mod link;
 pub mod series;
 pub mod sources;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use duckbpf_patch::Layout;
 use duckbpf_patch::compile::Toolchain;
 use duckbpf_patch::engine::{self, Engine, Kind, Manifest};
+use duckbpf_patch::icu::Icu;
 use duckbpf_tpch::worker::Host;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,7 +30,13 @@ pub fn run(args: Args) -> Result<()> {
 pub fn build(toolchain: Toolchain) -> Result<()> {
     let started = Instant::now();
     let layout = Layout::new(&paths::root());
-    let manifest = engine::build(&layout, toolchain).context("the engine is not built; what was compiled is kept")?;
+    let icu = match toolchain {
+        Toolchain::Clang => icu(&layout),
+        // Can't keep the calendars' caches out of thread-local storage (duckbpf_patch::icu).
+        Toolchain::Gcc => None,
+    };
+    let manifest = engine::build(&layout, toolchain, icu.as_ref())
+        .context("the engine is not built; what was compiled is kept")?;
     let engine = Engine::find(&layout, toolchain)?;
     println!("{}: {}", engine.library(Kind::Stock).display(), megabytes(manifest.stock.stripped));
     println!("{}: {}", engine.library(Kind::Hooked).display(), megabytes(manifest.hooked.stripped));
@@ -42,6 +49,16 @@ pub fn build(toolchain: Toolchain) -> Result<()> {
         started.elapsed().as_secs_f64(),
     );
     Ok(())
+}
+
+/// What the crate of DuckDB's sources leaves out. Without it there is an engine still.
+fn icu(layout: &Layout) -> Option<Icu> {
+    Venv::for_engine()
+        .and_then(|venv| Icu::find(layout, &venv.python()))
+        .inspect_err(|error| {
+            eprintln!("{error:#}\nthe engine is built without ICU (time zones, collations); run this again to add it");
+        })
+        .ok()
 }
 
 /// The engine that was built last, if it is of this checkout. The error says how to build it.

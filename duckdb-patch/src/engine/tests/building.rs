@@ -52,7 +52,7 @@ fn find(layout: &Layout) -> Result<Engine> {
 
 /// Builds, and says what the libraries are.
 fn built(layout: &Layout) -> [String; 2] {
-    build(layout, Toolchain::Clang).unwrap();
+    build(layout, Toolchain::Clang, None).unwrap();
     let manifest = find(layout).unwrap().manifest;
     [manifest.stock.sha256, manifest.hooked.sha256]
 }
@@ -138,7 +138,7 @@ fn with_compiler(command: &mut Command, folder: &Path) {
 #[ignore = "the other tests run it"]
 fn child_build() {
     let Some(layout) = childs_layout() else { return };
-    if let Err(error) = build(&layout, Toolchain::Clang) {
+    if let Err(error) = build(&layout, Toolchain::Clang, None) {
         panic!("{error:#}");
     }
 }
@@ -216,7 +216,7 @@ fn child_on_a_small_disk() {
     println!("on a small disk");
     unpack(&layout);
     let mut failures = 0;
-    while let Err(error) = build(&layout, Toolchain::Clang) {
+    while let Err(error) = build(&layout, Toolchain::Clang, None) {
         let error = format!("{error:#}");
         assert!(error.contains("No space left on device"), "{error}");
         assert!(find(&layout).is_err());
