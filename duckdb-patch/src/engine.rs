@@ -29,7 +29,13 @@ const EXTENSION_LOADER: &str = "duckdb/generated_extension_loader_package_build.
 /// The shim's own functions are nobody's business; its C entry, duckdb_hookpoints_v1, is.
 const EXPORTS: &str = "{ global: *; local: *duckbpf*; };\n";
 /// What to do about an engine that can't be used.
-const ADVICE: &str = "`cargo xtask engine` builds it: 20 to 45 minutes on two cores from nothing, a few after a change";
+fn advice(toolchain: Toolchain) -> String {
+    let option = match toolchain {
+        Toolchain::Clang => "",
+        Toolchain::Gcc => " --compiler gcc",
+    };
+    format!("`cargo xtask engine{option}` builds it: 20 to 45 minutes on two cores from nothing, a few after a change")
+}
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +103,8 @@ impl Engine {
             [Kind::Stock, Kind::Hooked].into_iter().try_for_each(|kind| check_library(&manifest, &folder, kind))?;
             Ok(manifest)
         });
-        let manifest =
-            checked.with_context(|| format!("there is no usable engine in {}; {ADVICE}", folder.display()))?;
+        let manifest = checked
+            .with_context(|| format!("there is no usable engine in {}; {}", folder.display(), advice(toolchain)))?;
         Ok(Self { folder, manifest })
     }
 
