@@ -30,8 +30,9 @@ pub struct Verdict {
 /// What is known of an accepted program.
 #[derive(Clone, Debug)]
 pub struct Accepted {
-    /// Instructions, helpers included, that one call can cost at most.
-    pub worst_cost: u64,
+    /// Instructions, helpers included, that one call can cost at most. None: by generic rules, as the kernel's, a callback
+    /// counts once, however many rounds it has, and what helpers do does not count.
+    pub worst_cost: Option<u64>,
     /// Bytes of stack, by function.
     pub stack: Vec<u32>,
     /// Slots of eight bytes, its functions included.
@@ -73,8 +74,11 @@ fn judge_program(object: &Object, index: usize, profile: Profile, log: bool) -> 
         Ok((_, facts)) => facts.visited,
         Err(rejection) => rejection.visited,
     };
-    let result =
-        result.map(|(_, Facts { worst_cost, stack, .. })| Accepted { worst_cost, stack, slots: text.insns.len() });
+    let result = result.map(|(_, Facts { worst_cost, stack, .. })| Accepted {
+        worst_cost: (profile == Profile::Hooks).then_some(worst_cost),
+        stack,
+        slots: text.insns.len(),
+    });
     let (section, function) = (text.section.clone(), text.symbol.clone());
     Verdict { section, function, result, visited, nanoseconds, log: recorder.log }
 }

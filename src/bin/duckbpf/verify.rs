@@ -83,7 +83,11 @@ fn as_json(file: &Path, verdict: &Verdict) -> serde_json::Value {
         "us": verdict.nanoseconds as f64 / 1000.0,
     });
     match &verdict.result {
-        Ok(accepted) => line["worst_cost"] = accepted.worst_cost.into(),
+        Ok(accepted) => {
+            if let Some(cost) = accepted.worst_cost {
+                line["worst_cost"] = cost.into();
+            }
+        }
         Err(rejection) => explain(&mut line, rejection),
     }
     line
@@ -124,10 +128,10 @@ fn print(out: &mut impl Write, file: &Path, verdict: &Verdict) -> io::Result<()>
     }
     match &verdict.result {
         Ok(accepted) => {
-            let (cost, visited) = (accepted.worst_cost, verdict.visited);
+            let (file, function, visited) = (file.display(), &verdict.function, verdict.visited);
             let microseconds = verdict.nanoseconds as f64 / 1000.0;
-            let (file, function) = (file.display(), &verdict.function);
-            writeln!(out, "{file}: {function}: accepted; worst cost {cost}, {visited} visited in {microseconds:.0} us")
+            let cost = accepted.worst_cost.map_or(String::new(), |cost| format!("worst cost {cost}, "));
+            writeln!(out, "{file}: {function}: accepted; {cost}{visited} visited in {microseconds:.0} us")
         }
         Err(rejection) => writeln!(out, "{}: {rejection:#}", file.display()),
     }
