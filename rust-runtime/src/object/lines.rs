@@ -31,7 +31,7 @@ struct Record {
 }
 
 /// Lines of one program.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LineTable {
     records: Vec<Record>,
     strings: Arc<[u8]>,

@@ -43,7 +43,7 @@ pub const MAX_MEMORY: u64 = 16 << 20;
 pub const MAX_PARTS: usize = 64;
 
 /// A parsed object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Object {
     pub license: Option<String>,
     pub programs: Vec<ProgramText>,
@@ -85,7 +85,7 @@ pub struct Variable {
 }
 
 /// One program: its own function first, then every function that it calls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ProgramText {
     pub symbol: String,
     pub section: String,

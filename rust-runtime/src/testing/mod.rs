@@ -15,6 +15,8 @@ pub mod planted;
 mod prevail;
 #[cfg(test)]
 pub(crate) mod programs;
+#[cfg(test)]
+mod vague;
 
 /// Maps without programs.
 pub mod maps {

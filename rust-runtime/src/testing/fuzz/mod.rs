@@ -19,7 +19,7 @@ pub use generate::{Features, Helpers, generate, object};
 pub use mutate::mutate;
 pub use random::Random;
 pub use raw::{object_bytes, program_bytes};
-pub use reduce::text;
+pub use reduce::{smallest, text};
 pub use search::{Checked, Effort, Failure, Plan, Search, Seen, Tally, bytes, check, search};
 
 #[cfg(test)]

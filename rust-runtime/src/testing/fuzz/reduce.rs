@@ -13,7 +13,18 @@ use crate::{
 
 /// Leaves out whatever is not needed for a failure of the same kind; gives the program and its failure.
 pub fn reduce(failing: &Arc<Object>, seed: u64, effort: Effort, failure: Failure) -> (Arc<Object>, Failure) {
-    let (mut best, mut failure) = (failing.clone(), failure);
+    let mut last = failure;
+    let best = smallest(failing, |candidate| {
+        let found = check(candidate, seed, effort).failure.filter(|found| found.is_like(&last));
+        found.map(|found| last = found).is_some()
+    });
+    (best, last)
+}
+
+/// Leaves out one instruction after the other, as long as a program keeps what it was chosen for.
+pub fn smallest(program: &Arc<Object>, mut keeps: impl FnMut(&Arc<Object>) -> bool) -> Arc<Object> {
+    let starts: Vec<usize> = program.programs[0].functions.iter().map(|function| function.start).collect();
+    let mut best = program.clone();
     loop {
         let before = best.programs[0].insns.clone();
         let mut pc = 0;
@@ -23,16 +34,15 @@ pub fn reduce(failing: &Arc<Object>, seed: u64, effort: Effort, failure: Failure
             if best.programs[0].insns[pc] != left_out {
                 let mut insns = best.programs[0].insns.clone();
                 insns[pc..pc + slots].fill(left_out);
-                let starts: Vec<usize> = best.programs[0].functions.iter().map(|function| function.start).collect();
                 let candidate = object(insns, &starts);
-                if let Some(found) = check(&candidate, seed, effort).failure.filter(|found| found.is_like(&failure)) {
-                    (best, failure) = (candidate, found);
+                if keeps(&candidate) {
+                    best = candidate;
                 }
             }
             pc += slots;
         }
         if best.programs[0].insns == before {
-            return (best, failure);
+            return best;
         }
     }
 }
