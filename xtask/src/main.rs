@@ -15,6 +15,7 @@ mod hooks;
 mod hosts;
 mod instructions;
 mod memcheck;
+mod mutants;
 mod paths;
 mod policy;
 mod process;
@@ -64,6 +65,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Count which regions of the verifier corpus, tests and fuzzing reach
     Coverage(coverage::Args),
+    /// Change the verifier's numbers in every way, and see whether their tests notice: hours
+    Mutants(mutants::Args),
     /// Swap programs from many threads beside queries
     Stress(stress::Args),
     /// Run the runtime's unsafe parts under valgrind
@@ -86,6 +89,7 @@ impl Command {
             Command::Wheel(_) => system::ALL,
             Command::Series(_) => &[system::Package::Patch],
             Command::Hosts(_) | Command::Venv => &[system::Package::PythonVenv],
+            Command::Mutants(_) => &[],
             Command::Test(args) if args.engine => system::ENGINE,
             Command::Memcheck(_) => system::MEMCHECK,
             Command::Test(_) | Command::Stress(_) | Command::Bench(_) | Command::Demo(_) => system::ALL,
@@ -121,6 +125,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Test(args) => test::run(args),
         Command::Fuzz(args) => fuzz::run(args),
         Command::Coverage(args) => coverage::run(args),
+        Command::Mutants(args) => mutants::run(args),
         Command::Stress(args) => stress::run(args),
         Command::Memcheck(args) => memcheck::run(args),
         Command::Bench(args) => bench::run(args),

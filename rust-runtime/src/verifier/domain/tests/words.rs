@@ -5,8 +5,8 @@
 use std::{collections::HashSet, sync::OnceLock};
 
 use super::{
-    ALUS, CONDS, Random, Seen, Shape, Share, Word, assert_best, concrete, holds, is_exhaustive, ones, sign_extend,
-    tnums,
+    ALUS, CONDS, Random, Seen, Shape, Share, Tnum, Word, assert_best, concrete, holds, is_exhaustive, ones,
+    sign_extend, tnums,
 };
 use crate::isa::{Alu, Cond};
 
@@ -331,6 +331,19 @@ fn a_bound_that_is_exceeded_is_given_up() {
     assert_eq!((widened.smin, widened.smax), (-128, 5));
     let widened = signed(-5, 5).widen(signed(-5, 6), 8);
     assert_eq!((widened.smin, widened.smax), (-5, 127));
+}
+
+/// Of numbers of both signs, so that the signed bounds cannot say what the others forgot.
+#[test]
+fn what_stayed_is_kept() {
+    let range = |low, high| Word { umin: low, umax: high, ..Word::unknown(8) }.reduce(8).unwrap();
+    let widened = range(10, 250).widen(range(10, 251), 8);
+    assert_eq!((widened.umin, widened.umax), (10, 255));
+    let widened = range(10, 250).widen(range(9, 250), 8);
+    assert_eq!((widened.umin, widened.umax), (0, 250));
+    let multiples = |mask| Word::from_bits(Tnum { value: 0, mask }, 8);
+    let widened = multiples(0b1100).widen(multiples(0b11100), 8);
+    assert_eq!(widened.bits, Tnum { value: 0, mask: 0b111_1100 }, "multiples of four");
 }
 
 #[test]
