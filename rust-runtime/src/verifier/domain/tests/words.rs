@@ -344,6 +344,8 @@ fn what_stayed_is_kept() {
     let multiples = |mask| Word::from_bits(Tnum { value: 0, mask }, 8);
     let widened = multiples(0b1100).widen(multiples(0b11100), 8);
     assert_eq!(widened.bits, Tnum { value: 0, mask: 0b111_1100 }, "multiples of four");
+    let extended = multiples(0b1000_0100).sign_extend(8, 16);
+    assert_eq!(extended.bits, Tnum { value: 0, mask: 0xff84 }, "multiples of four, of either sign");
 }
 
 #[test]
