@@ -8,7 +8,8 @@
 //! later ones are tried.
 //!
 //! Trials come first, which only look for a guess: they go no further than the loop, take accesses for granted, and where
-//! ways meet, they go on as one. The first looks for counters and their bounds, others for the ranges of the rest. Nothing of
+//! ways meet, they go on as one: the first way is walked to its end, others wait where they meet it until all have come. The
+//! first trial looks for counters and their bounds, others for the ranges of the rest. Nothing of
 //! them stays.
 //!
 //! A number that changes from round to round need not lie within its range if nothing depends on it. What does is supposed
@@ -22,10 +23,11 @@ mod guess;
 use std::rc::Rc;
 
 pub use class::Class;
-use guess::{At, Guess, WIDEN_FROM, set_ranges};
+pub use guess::At;
+use guess::{Guess, WIDEN_FROM, set_ranges};
 
 use super::{
-    Reason,
+    MAX_FRAMES, Reason,
     cover::{Cover, Fixed},
     domain::Scalar,
     need::Need,
@@ -108,7 +110,21 @@ struct Pair {
 struct Met {
     pc: usize,
     state: State,
+    total: u64,
+    /// Ways that came later.
     times: u32,
+    /// Something new came that was not gone on with.
+    waits: bool,
+    /// What was needed of those that went on.
+    need: Need,
+}
+
+/// A node where ways of a trial meet.
+#[derive(Clone, Copy, Debug)]
+pub struct Meeting {
+    place: usize,
+    /// The ways that came later go on from here.
+    again: bool,
 }
 
 impl Walk<'_> {
@@ -160,7 +176,7 @@ impl Walk<'_> {
     }
 
     /// Takes back all that came after a point of the way.
-    fn rewind(&mut self, mark: Mark, total: u64) {
+    pub fn rewind(&mut self, mark: Mark, total: u64) {
         if let Some(node) = self.chain.get(mark.chain) {
             self.cost = node.cost;
         }
@@ -286,15 +302,26 @@ impl Walk<'_> {
         if self.is_trial() {
             return self.finish(Need::default(), Summary::default());
         }
-        // What helpers call back has no other way.
-        while self.attempts.last().is_some_and(|attempt| attempt.rounds.is_some()) {
-            self.attempts.pop();
+        loop {
+            if self.tighten_within_the_innermost() {
+                return Ok(false);
+            }
+            // What helpers call back has no other way.
+            if self.attempts.pop_if(|attempt| attempt.rounds.is_some()).is_none() {
+                break;
+            }
         }
         if self.attempts.is_empty() {
             return Err(stop);
         }
         self.abandon();
         Ok(false)
+    }
+
+    /// Returns to a way that was loosened since the innermost attempt began. False: there is none.
+    fn tighten_within_the_innermost(&mut self) -> bool {
+        let innermost = self.attempts.last().map(|attempt| attempt.mark);
+        self.is_loosened_within(innermost) && self.tighten()
     }
 
     /// Counts a visit, and gives up an attempt that takes too long, with all that began within it. True: there was one.
@@ -317,6 +344,15 @@ impl Walk<'_> {
 
     /// Gives the innermost attempt up and goes on round by round.
     fn abandon(&mut self) {
+        // The way to it may have been loosened too much: once a loop.
+        if let Some(Attempt { head, mark, .. }) = self.attempts.last()
+            && self.loosened.last().is_some_and(|loosened| loosened.is_before(*mark))
+            && !self.is_trial()
+            && !std::mem::replace(&mut self.loops.heads.entry(*head).or_default().was_tightened, true)
+        {
+            self.tighten();
+            return;
+        }
         let Some(attempt) = self.unwind() else { return };
         self.go_on(attempt);
     }
@@ -326,7 +362,7 @@ impl Walk<'_> {
         self.state = attempt.start;
         if attempt.pair.from_first {
             // Who returns to the first arrival finds it again.
-            self.open(attempt.head);
+            self.open(attempt.head, 0);
         }
         self.give_up(attempt.head);
         self.resume = Resume::Loop;
@@ -358,6 +394,10 @@ impl Walk<'_> {
         if is_trial {
             self.learn(place, &steps, fits);
             return Ok(Next::End(need, Summary::back(number)));
+        }
+        if !fits && self.is_loosened_within(Some(self.attempts[place].mark)) {
+            self.tighten();
+            return Ok(Next::Go(self.pc));
         }
         if !fits {
             self.guess_again(place, &steps)?;
@@ -464,6 +504,9 @@ impl Walk<'_> {
     /// All ways from the head of a loop that is being proved have ended. True: the walk goes on there in another way.
     pub fn complete_attempt(&mut self, node: &mut Node) -> Result<bool, Stop> {
         let is_within_trial = self.is_trial();
+        if is_within_trial && self.go_on_where_ways_met(node) {
+            return Ok(true);
+        }
         let Some(attempt) = self.attempts.last() else { return Ok(false) };
         debug_assert_eq!(attempt.number, node.attempt);
         if attempt.is_trial {
@@ -553,18 +596,20 @@ impl Walk<'_> {
             cost: node.cost,
             frames: node.frames,
             open: 1,
-            need: Need::default(),
-            summary: Summary::default(),
+            need: std::mem::take(&mut node.need),
+            summary: std::mem::take(&mut node.summary),
             stored: node.stored,
             attempt: node.attempt,
+            meeting: None,
         });
     }
 
     /// A trial has seen all rounds: it is followed by another, by the attempt proper, or by rounds one by one.
     fn complete_trial(&mut self, node: &mut Node) {
+        let needed = node.need.clone();
         self.restore(node);
         let Some(mut attempt) = self.unwind() else { return };
-        attempt.demanded.add(&node.need, node.frames);
+        attempt.demanded.add(&needed, node.frames);
         if attempt.trials == 0 && attempt.deny_what_has_no_bound() {
             return self.look_for_counters_again(attempt);
         }
@@ -639,7 +684,7 @@ impl Walk<'_> {
         }
     }
 
-    /// In a trial, ways that meet go on as one, from a state that holds for both. Some: nothing new comes.
+    /// In a trial, ways that meet go on as one, later, from a state that holds for all. Some: the way ends here.
     pub fn meet(&mut self, pc: usize) -> Result<Option<Next>, Stop> {
         let Some(attempt) = self.attempts.last_mut() else { return Ok(None) };
         let mut met = std::mem::take(&mut attempt.met);
@@ -651,29 +696,64 @@ impl Walk<'_> {
     }
 
     fn meet_among(&mut self, met: &mut Vec<Met>, pc: usize) -> Result<Option<Next>, Stop> {
-        let is_here = |met: &&mut Met| met.pc == pc && are_same_loops(&met.state.loops, &self.state.loops);
-        let Some(here) = met.iter_mut().find(is_here) else {
+        let is_here = |met: &Met| met.pc == pc && are_same_loops(&met.state.loops, &self.state.loops);
+        let Some(place) = met.iter().position(is_here) else {
             if met.len() < MAX_MET {
-                met.push(Met { pc, state: self.state.clone(), times: 0 });
+                let (state, total) = (self.state.clone(), self.total);
+                met.push(Met { pc, state, total, times: 0, waits: false, need: Need::default() });
+                self.push_meeting(Meeting { place: met.len() - 1, again: false });
             }
             return Ok(None);
         };
+        let here = &mut met[place];
         let fixed = self.fixed(&self.state.loops, 0, &[]);
         let mut cover = Cover::new(&here.state, &self.state, &fixed);
         let holds = cover.holds(&self.everything(pc, &self.state));
         let work = cover.work;
         self.work(pc, work)?;
-        if holds || here.times == MAX_MEETINGS {
-            return Ok(Some(Next::End(Need::default(), Summary::default())));
+        if !holds && here.times < MAX_MEETINGS {
+            let state = self.state.clone();
+            let mut guess = Guess::new(self, pc);
+            let Some(merged) = guess.either(&here.state, &state) else { return Ok(None) };
+            (here.state, here.total) = (State { loops: state.loops, ..merged }, self.total);
+            (here.times, here.waits) = (here.times + 1, true);
         }
-        let state = self.state.clone();
-        let mut guess = Guess::new(self, pc);
-        if let Some(merged) = guess.either(&here.state, &state) {
-            here.times += 1;
-            here.state = State { loops: state.loops, ..merged };
-            self.state = here.state.clone();
+        Ok(Some(Next::End(here.need.clone(), Summary::default())))
+    }
+
+    fn push_meeting(&mut self, meeting: Meeting) {
+        self.push_node(1, None, 0);
+        if let Some(node) = self.chain.last_mut() {
+            node.meeting = Some(meeting);
         }
-        Ok(None)
+    }
+
+    /// Ways from where others met are walked to their ends.
+    pub fn leave_meeting(&mut self, meeting: Meeting, node: &mut Node) {
+        let Some(here) = self.attempts.last_mut().and_then(|attempt| attempt.met.get_mut(meeting.place)) else {
+            return;
+        };
+        here.need.add(&node.need, node.frames);
+        if meeting.again {
+            // The ways that led here have ended, with what was known then.
+            node.need = Need::default();
+        }
+    }
+
+    /// In a trial, all ways have ended, some where others had been: goes on with what is known of them together, where nothing
+    /// else comes before. False: there are none.
+    fn go_on_where_ways_met(&mut self, node: &mut Node) -> bool {
+        let Some(attempt) = self.attempts.last_mut() else { return false };
+        let waiting = attempt.met.iter_mut().enumerate().filter(|(_, met)| met.waits);
+        let rank = |met: &Met| (MAX_FRAMES - met.state.frames.len(), self.graph.rank(met.pc));
+        let Some((place, met)) = waiting.min_by_key(|(_, met)| rank(met)) else { return false };
+        met.waits = false;
+        (self.state, self.pc, self.total) = (met.state.clone(), met.pc, met.total);
+        self.restore(node);
+        self.push_meeting(Meeting { place, again: true });
+        // The arrival is done with.
+        self.resume = Resume::Loop;
+        true
     }
 
     /// The present point of the walk.
@@ -688,7 +768,7 @@ impl Walk<'_> {
 }
 
 /// Ways that are in the same rounds of the same loops.
-fn are_same_loops(a: &[ActiveLoop], b: &[ActiveLoop]) -> bool {
+pub fn are_same_loops(a: &[ActiveLoop], b: &[ActiveLoop]) -> bool {
     let is_same = |(a, b): (&ActiveLoop, &ActiveLoop)| {
         (a.head, a.frame, a.attempt) == (b.head, b.frame, b.attempt) && (a.attempt != 0 || a.count == b.count)
     };

@@ -55,13 +55,10 @@ impl<'a> Cover<'a> {
     /// Everything that is needed of the old state holds in the new one.
     pub fn holds(&mut self, need: &Need) -> bool {
         let (old, new) = (self.old, self.new);
-        if old.frames.len() != new.frames.len() || !self.handles() || !self.counters() {
+        if !self.are_alike() {
             return false;
         }
         for (index, (a, b)) in old.frames.iter().zip(&new.frames).enumerate() {
-            if (a.function, a.call, a.callback) != (b.function, b.call, b.callback) {
-                return false;
-            }
             let need = need.frames.get(index).copied().unwrap_or_default();
             for reg in 0..a.regs.len() {
                 let is_exact = need.exact & 1 << reg != 0;
@@ -77,6 +74,16 @@ impl<'a> Cover<'a> {
             }
         }
         self.orders()
+    }
+
+    /// They are in the same functions and hold the same handles, and counters are within their bounds.
+    pub fn are_alike(&mut self) -> bool {
+        let (old, new) = (self.old, self.new);
+        let mut frames = old.frames.iter().zip(&new.frames);
+        old.frames.len() == new.frames.len()
+            && frames.all(|(a, b)| (a.function, a.call, a.callback) == (b.function, b.call, b.callback))
+            && self.handles()
+            && self.counters()
     }
 
     /// What the old state knows of the order of symbols holds of what stands for them. Who made use of it needed the numbers of
@@ -137,7 +144,7 @@ impl<'a> Cover<'a> {
         }
     }
 
-    fn value(&mut self, old: &Value, new: &Value, is_exact: bool) -> bool {
+    pub fn value(&mut self, old: &Value, new: &Value, is_exact: bool) -> bool {
         self.work += 1;
         match (old, new) {
             (Value::Unset, _) => true,
@@ -188,32 +195,36 @@ impl<'a> Cover<'a> {
 
     fn stack(&mut self, old: &Stack, new: &Stack, cells: u128, exact: u128) -> bool {
         for cell in 0..old.cells().len().min(CELLS) {
-            let bit = 1u128 << cell;
-            if cells & bit == 0 || on(Bug::PruneStack) {
-                continue;
-            }
-            self.work += 1;
-            let is_covered = match old.get(cell) {
-                Cell::Bytes { written: 0, .. } => true,
-                Cell::Bytes { written, zero } => {
-                    let (new_written, new_zero) = new.bytes(cell);
-                    let zero = if exact & bit != 0 { *zero } else { 0 };
-                    written & !new_written == 0 && zero & !new_zero == 0
-                }
-                Cell::Word(number) => self.word(number, new, cell, exact & bit != 0),
-                Cell::Low(value) => self.spill(value, new, cell, exact & (bit | bit >> 1) != 0),
-                // With its lower half, if that is needed; else here.
-                Cell::High if cells & bit << 1 != 0 => true,
-                Cell::High => match old.spill(cell) {
-                    Some((value, _)) => self.spill(value, new, cell + 1, exact & bit != 0),
-                    None => false,
-                },
-            };
-            if !is_covered {
+            if cells & 1u128 << cell != 0 && !self.cell(old, new, cell, cells, exact) {
                 return false;
             }
         }
         true
+    }
+
+    /// A cell that is needed, among others.
+    pub fn cell(&mut self, old: &Stack, new: &Stack, cell: usize, cells: u128, exact: u128) -> bool {
+        let bit = 1u128 << cell;
+        self.work += 1;
+        if on(Bug::PruneStack) {
+            return true;
+        }
+        match old.get(cell) {
+            Cell::Bytes { written: 0, .. } => true,
+            Cell::Bytes { written, zero } => {
+                let (new_written, new_zero) = new.bytes(cell);
+                let zero = if exact & bit != 0 { *zero } else { 0 };
+                written & !new_written == 0 && zero & !new_zero == 0
+            }
+            Cell::Word(number) => self.word(number, new, cell, exact & bit != 0),
+            Cell::Low(value) => self.spill(value, new, cell, exact & (bit | bit >> 1) != 0),
+            // With its lower half, if that is needed; else here.
+            Cell::High if cells & bit << 1 != 0 => true,
+            Cell::High => match old.spill(cell) {
+                Some((value, _)) => self.spill(value, new, cell + 1, exact & bit != 0),
+                None => false,
+            },
+        }
     }
 
     fn word(&mut self, old: &Num, new: &Stack, cell: usize, is_exact: bool) -> bool {

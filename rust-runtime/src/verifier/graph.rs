@@ -22,6 +22,8 @@ pub struct Graph {
     heads: Vec<bool>,
     /// By slot: registers that may be read from here on before they are written.
     live: Vec<u16>,
+    /// By slot: its place in the order in which its function is walked best.
+    ranks: Vec<u32>,
 }
 
 /// Loops that are looked through. What is nested deeper is explored as if it had left the outer loops.
@@ -37,6 +39,7 @@ impl Graph {
         let mut graph = Graph::decoded(program)?;
         for function in &program.functions {
             let order = graph.order(function)?;
+            order.iter().enumerate().for_each(|(rank, &pc)| graph.ranks[pc] = rank as u32);
             graph.find_live(function, &order);
         }
         graph.check_calls(program)?;
@@ -52,6 +55,7 @@ impl Graph {
             headers: vec![None; slots],
             heads: vec![false; slots],
             live: vec![ALL; slots],
+            ranks: vec![0; slots],
         };
         for function in &program.functions {
             graph.decode(program, function)?;
@@ -92,6 +96,11 @@ impl Graph {
     /// Registers that may be read from a slot on before they are written, as a bit set.
     pub fn live(&self, pc: usize) -> u16 {
         self.live[pc]
+    }
+
+    /// What comes before a slot in its function has lower ranks, but for loops.
+    pub fn rank(&self, pc: usize) -> u32 {
+        self.ranks[pc]
     }
 
     /// Registers that an instruction itself reads, as a bit set. The first function's exit reads the result; what a call and a

@@ -14,7 +14,7 @@
 //! walk      the ways, depth first; what ends where, and what it costs
 //! step      instructions   access   loads and stores   call   functions, helpers, callbacks
 //! need      what the rest of a way depends on, found backward     cover   whether one state covers another
-//! attempt   proves a loop for any number of rounds at once
+//! attempt   proves a loop for any number of rounds at once     loosen   goes on as one where ways meet
 //! rules     what a hook grants     rejection   why not, and what to do     record   the annotated log
 //! ```
 
@@ -30,6 +30,7 @@ mod domain;
 mod explain;
 mod graph;
 mod judge;
+mod loosen;
 mod need;
 pub mod planted;
 mod record;
@@ -197,6 +198,11 @@ fn check(
         let has_loops = walk.loops.attempts > 0;
         match result {
             Ok(()) => break Facts { visited: spent.visited, ..walk.facts },
+            // What is known of ways that meet may be needed after all.
+            Err(stop) if walk.loosenings > 0 => {
+                options.patient |= stop.is_too_complex() && has_loops;
+                (options.strict, options.spent) = (true, spent);
+            }
             // Some loops are easier to guess once their numbers have spread: all over again, from the sixth round.
             Err(stop) if stop.is_too_complex() && has_loops && !options.patient => {
                 (options.patient, options.spent) = (true, spent);

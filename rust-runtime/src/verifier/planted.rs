@@ -48,6 +48,7 @@ bugs! {
     "What comes back to a loop's head counts as lying in what was guessed of every round." Induction
     "Ways are pruned though numbers that matter differ (CVE-2023-2163)." PruneImprecise
     "Ways are pruned though the stack differs (as CVE-2017-17864)." PruneStack
+    "Ways that go on as one know what the first of them knew." Loosen
     "A null check of one lookup counts for all." NullCheckAll
     "Caller-saved registers are believed after a call." CallerSaved
     "A pointer's offset does not change when a number is added." StaleOffset

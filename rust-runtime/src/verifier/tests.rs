@@ -400,3 +400,15 @@ fn what_decides_is_compared_when_states_are() {
     accepted(&ways(mov(5, 3)));
     assert_eq!(refused(&ways(insn(0x0f, 2, 3, 0, 0)), 10), "out-of-bounds");
 }
+
+#[test]
+fn ways_that_differ_in_numbers_go_on_as_one() {
+    // Each bit of a number adds one to a sum, which is compared in the end: a million ways.
+    let mut all = vec![load(4, 1, SIZE), mov_imm(3, 0)];
+    for bit in 0..20 {
+        all.extend([insn(0x45, 4, 0, 2, 1 << bit), add_imm(3, 1 << bit), mov(5, 3), mov(5, 3)]);
+    }
+    all.extend([insn(0x25, 3, 0, 1, (1 << 20) - 1), ZERO, ZERO, EXIT]);
+    let verified = verify(&object(LOAD, all, &[], regions())).unwrap_or_else(|rejection| panic!("{rejection}"));
+    assert!(verified.facts().visited < 10_000, "{}", verified.facts().visited);
+}

@@ -6,9 +6,10 @@
 
 use super::{
     Facts, MAX_VISITED, Reason,
-    attempt::Attempt,
+    attempt::{Attempt, Meeting},
     cover::{Cover, Fixed},
     graph::Graph,
+    loosen::Loosened,
     need::{Need, Step},
     record::Recorder,
     rejection::{LoopCost, Stop},
@@ -21,7 +22,7 @@ use crate::object::{Object, ProgramText};
 /// Bytes that states and ways may take, as estimated: about half of what the process then has. Beyond a part of it none are
 /// stored for comparison.
 const MAX_MEMORY: usize = 40 << 20;
-const MAX_STORED: usize = 24 << 20;
+pub const MAX_STORED: usize = 24 << 20;
 /// Loops that may be active within each other.
 pub const MAX_LOOPS: usize = 32;
 /// Instructions of a way that messages look back at.
@@ -89,6 +90,8 @@ pub struct Node {
     pub stored: Option<usize>,
     /// The attempt that begins here; 0: none.
     pub attempt: u32,
+    /// In a trial: the place where ways meet.
+    pub meeting: Option<Meeting>,
     pub bytes: usize,
 }
 
@@ -102,6 +105,8 @@ pub struct Stored {
     pub summary: Summary,
     hits: u32,
     misses: u32,
+    /// Ways that it holds for, beside its own, as it was loosened.
+    pub joins: u32,
     pub bytes: usize,
 }
 
@@ -148,6 +153,8 @@ pub struct Options {
     pub exact: bool,
     /// Loops are explored some rounds one by one before the first attempt to prove them.
     pub patient: bool,
+    /// Each way goes on with all that is known of it.
+    pub strict: bool,
     /// By walks before.
     pub spent: Spent,
 }
@@ -170,15 +177,19 @@ pub struct Walk<'a> {
     pub pending: Vec<Pending>,
     pub stored: Vec<Stored>,
     /// By slot: stored states from which everything is explored.
-    table: Vec<Vec<u32>>,
+    pub table: Vec<Vec<u32>>,
     pub attempts: Vec<Attempt>,
     pub loops: Loops,
+    /// Ways that were loosened and are not explored to their ends, how often that was done, and where it was too much.
+    pub loosened: Vec<Loosened>,
+    pub loosenings: u64,
+    pub tight: Vec<usize>,
     pub resume: Resume,
     /// What was found wrong while a way ended.
     pub failed: Option<Stop>,
     /// Instructions since the last state was stored on this way.
     unstored: u32,
-    ids: Id,
+    pub ids: Id,
     work: u64,
     /// Bytes of what waits, what is stored and what is open.
     pub memory: usize,
@@ -199,6 +210,8 @@ pub struct Loops {
 pub struct HeadFacts {
     pub failures: u32,
     pub holds: bool,
+    /// It was returned to a way before it that had been loosened.
+    pub was_tightened: bool,
     /// Numbers that something was seen to depend on.
     pub demanded: Need,
 }
@@ -234,6 +247,9 @@ impl<'a> Walk<'a> {
             table: vec![Vec::new(); program.insns.len()],
             attempts: Vec::new(),
             loops: Loops::default(),
+            loosened: Vec::new(),
+            loosenings: 0,
+            tight: Vec::new(),
             resume: Resume::Nothing,
             failed: None,
             unstored: 0,
@@ -350,8 +366,9 @@ impl<'a> Walk<'a> {
             if let Some(next) = self.find_cover(pc)? {
                 return Ok(Some(next));
             }
-            if self.unstored >= STEPS_BETWEEN {
-                self.store(pc);
+            let joins = self.loosen(pc);
+            if self.unstored >= STEPS_BETWEEN || joins.is_some() {
+                self.store(pc, joins.unwrap_or(0));
             }
         }
         Ok(None)
@@ -408,7 +425,10 @@ impl<'a> Walk<'a> {
         if let Some(next) = self.find_cover(pc)? {
             return Ok(Some(next));
         }
-        let Some(at) = running else { return self.enter_loop(pc) };
+        let Some(at) = running else {
+            let joins = self.loosen(pc);
+            return self.enter_loop(pc, joins.unwrap_or(0));
+        };
         // A loop of which a trial has no guess: its rounds are ways that meet.
         if self.state.loops[at].patience == u32::MAX && self.is_trial() {
             return self.meet(pc);
@@ -426,13 +446,13 @@ impl<'a> Walk<'a> {
             }
         }
         if is_worth_storing {
-            self.store(pc);
+            self.store(pc, 0);
         }
         Ok(None)
     }
 
     /// The first arrival at a loop's head.
-    fn enter_loop(&mut self, pc: usize) -> Result<Option<Next>, Stop> {
+    fn enter_loop(&mut self, pc: usize, joins: u32) -> Result<Option<Next>, Stop> {
         if self.state.loops.len() >= MAX_LOOPS {
             return Err(Stop::new(pc, Reason::LoopDepth));
         }
@@ -448,7 +468,7 @@ impl<'a> Walk<'a> {
             callback: None,
         };
         self.state.loops.push(active);
-        self.open(pc);
+        self.open(pc, joins);
         Ok(None)
     }
 
@@ -474,7 +494,8 @@ impl<'a> Walk<'a> {
 
     /// What a walk may use of a budget: an impatient one leaves most of it to the patient one.
     fn share_of(&self, budget: u64) -> u64 {
-        if self.options.patient || self.loops.attempts == 0 { budget } else { budget / FIRST_SHARE }
+        let is_last = (self.options.patient || self.loops.attempts == 0) && self.loosenings == 0;
+        if is_last { budget } else { budget / FIRST_SHARE }
     }
 
     /// What this walk and those before it have used.
@@ -528,7 +549,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The counters of loops that a stored state leads back to, which this way must be inside of too.
-    fn counters_in_common(&self, stored: usize) -> Option<Vec<Fixed>> {
+    pub fn counters_in_common(&self, stored: usize) -> Option<Vec<Fixed>> {
         let mut fixed = Vec::new();
         for &(number, _) in &self.stored[stored].summary.backs {
             if !self.state.loops.iter().any(|active| active.attempt == number) {
@@ -541,19 +562,21 @@ impl<'a> Walk<'a> {
     }
 
     /// Keeps the current state for comparison, if there is room.
-    fn store(&mut self, pc: usize) {
+    fn store(&mut self, pc: usize, joins: u32) {
         if self.memory < MAX_STORED {
-            let state = self.state.clone();
-            self.unstored = 0;
-            self.push_node(1, Some((pc, state)), 0);
+            self.open(pc, joins);
         }
     }
 
     /// A node at a loop's first arrival, which is stored if there is room. It is there in any case: attempts return to it.
-    pub fn open(&mut self, pc: usize) {
+    pub fn open(&mut self, pc: usize, joins: u32) {
         let state = (self.memory < MAX_STORED).then(|| (pc, self.state.clone()));
+        let is_stored = state.is_some();
         self.unstored = 0;
         self.push_node(1, state, 0);
+        if let Some(stored) = self.stored.last_mut().filter(|_| is_stored) {
+            stored.joins = joins;
+        }
     }
 
     /// A node here: what was walked since the last one leads to it.
@@ -569,6 +592,7 @@ impl<'a> Walk<'a> {
                 summary: Summary::default(),
                 hits: 0,
                 misses: 0,
+                joins: 0,
                 bytes,
             });
             index
@@ -585,6 +609,7 @@ impl<'a> Walk<'a> {
             summary: Summary::default(),
             stored,
             attempt,
+            meeting: None,
             bytes,
         });
     }
@@ -626,8 +651,12 @@ impl<'a> Walk<'a> {
             }
             let Some(mut node) = self.chain.pop() else { return Ok(true) };
             self.memory -= node.bytes;
+            self.forget_loosened();
             if self.options.exact {
                 node.need = Need::all(node.frames);
+            }
+            if let Some(meeting) = node.meeting {
+                self.leave_meeting(meeting, &mut node);
             }
             if node.attempt != 0 && self.complete_attempt(&mut node)? {
                 return Ok(false);
@@ -657,6 +686,7 @@ impl<'a> Walk<'a> {
         for dropped in self.chain.drain(chain..) {
             self.memory -= dropped.bytes;
         }
+        self.forget_loosened();
         for dropped in self.pending.drain(pending..) {
             self.memory -= dropped.bytes;
         }
@@ -672,7 +702,7 @@ impl<'a> Walk<'a> {
 }
 
 /// An estimate of what a stored state takes: its innermost frame is its own.
-fn bytes_of(state: &State) -> usize {
+pub fn bytes_of(state: &State) -> usize {
     let cells = state.frames.last().map_or(0, |frame| frame.stack.cells().len());
     size_of::<State>() + size_of::<Frame>() + 48 * cells + size_of::<ActiveLoop>() * state.loops.len()
 }
