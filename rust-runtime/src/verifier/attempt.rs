@@ -705,6 +705,7 @@ impl Walk<'_> {
             }
             return Ok(None);
         };
+        let may_wait = self.may_wait();
         let here = &mut met[place];
         let fixed = self.fixed(&self.state.loops, 0, &[]);
         let mut cover = Cover::new(&here.state, &self.state, &fixed);
@@ -716,9 +717,19 @@ impl Walk<'_> {
             let mut guess = Guess::new(self, pc);
             let Some(merged) = guess.either(&here.state, &state) else { return Ok(None) };
             (here.state, here.total) = (State { loops: state.loops, ..merged }, self.total);
-            (here.times, here.waits) = (here.times + 1, true);
+            (here.times, here.waits) = (here.times + 1, may_wait);
+            if !may_wait {
+                self.state = here.state.clone();
+                return Ok(None);
+            }
         }
         Ok(Some(Next::End(here.need.clone(), Summary::default())))
+    }
+
+    /// Who waits goes on from where the innermost attempt began: it must not be inside of a loop that was entered since.
+    fn may_wait(&self) -> bool {
+        let Some(attempt) = self.attempts.last() else { return false };
+        self.state.loops.iter().all(|active| active.mark.chain <= attempt.mark.chain)
     }
 
     fn push_meeting(&mut self, meeting: Meeting) {
