@@ -1,7 +1,7 @@
 """One run of the harness: a process of the official DuckDB wheel that answers requests, JSON lines on stdin and stdout.
 
 A request names its operation and the operation's arguments: {"op": "time", "sql": "...", ...}. The answer is an object; one with the key
-`error` means that DuckDB refused, and the process goes on. Times are seconds of the monotonic clock around execute and fetchall; processor time is user and system time of the whole process over the same span.
+`error` means that DuckDB refused, and the process goes on. Times are seconds of the monotonic clock around execute and fetchall.
 """
 
 import datetime
@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import json
 import os
-import resource
 import sys
 import threading
 import time
@@ -64,11 +63,6 @@ def run(connection, sql):
     return (time.perf_counter_ns() - start) / 1e9, rows
 
 
-def processor_seconds():
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
 def digest(rows, order):
     """Of a result. Rows that ORDER BY leaves in any order (equal in all columns of `order`) are brought into one."""
     ties = itertools.groupby(rows, key=lambda row: [row[column] for column in order])
@@ -81,11 +75,9 @@ def time_(sql, order, cold):
         chill()
     gc.collect()
     gc.disable()
-    before = processor_seconds()
     seconds, rows = run(con, sql)
-    processor = processor_seconds() - before
     gc.enable()
-    return {"seconds": seconds, "processor_seconds": processor, "digest": digest(rows, order)}
+    return {"seconds": seconds, "digest": digest(rows, order)}
 
 
 def plain(value):

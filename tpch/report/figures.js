@@ -38,7 +38,6 @@ function mark(name, attributes, says) {
   return svg(name, { class: "mark", ...attributes }, svg("title", {}, says));
 }
 
-const CLOCK = report.clock === "processor" ? "Processor time (user and system, all threads), all configurations at the same moment. " : "";
 const colour = name => `var(--${name})`;
 const digits = (value, count) => value.toLocaleString("en", { minimumFractionDigits: count, maximumFractionDigits: count });
 const percent = ratio => `${ratio < 0.9995 ? "\u2212" : "+"}${digits(Math.abs(ratio - 1) * 100, 1)}%`;
@@ -161,7 +160,7 @@ function drawRatios() {
   const rows = [{ label: "all", points: others.map(name => ({ name, ratio: summary[`geomean_${name}`], interval: summary[`interval_${name}`] })) }];
   for (const query of report.queries) rows.push({ label: `Q${query.query}`, points: others.map(name => ({ name, ...query[name] })) });
   figure("ratios", "Cost against stock",
-    "Hot. " + CLOCK + "Of each query the median of the runs' own ratios, with the 95% interval of a bootstrap over runs. The first row is the geometric mean of all 22 queries.",
+    "Hot. Of each query the median of the runs' own ratios, with the 95% interval of a bootstrap over runs. The first row is the geometric mean of all 22 queries.",
     width => forest(rows.map(row => ({ ...row, points: row.points.filter(point => point.ratio) })), width), others.map(name => [name, colour(name)]));
 }
 
@@ -193,7 +192,7 @@ function drawTimes() {
   };
   const choice = html("div", { class: "switch" });
   const redraw = figure("times", "Times of the 22 queries, side by side",
-    CLOCK + "Medians. Beside the bars: stock's time, and what the last configuration's median adds to it.",
+    "Medians. Beside the bars: stock's time, and what the last configuration's median adds to it.",
     draw, CONFIGURATIONS.map(name => [name, colour(name)]), report.cold_runs ? [choice] : []);
   for (const name of ["hot", "cold"]) {
     const button = html("button", { type: "button", "aria-pressed": String(name === kind) }, name);

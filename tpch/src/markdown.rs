@@ -1,7 +1,6 @@
 //! A report's tables in Markdown, as the book includes them.
 
 use crate::report::{Query, Reload, Report, Set, Summarised, percent};
-use crate::run::Clock;
 use crate::stats::median;
 
 const HOOKS: [&str; 8] = [
@@ -39,11 +38,7 @@ fn summary(report: &Report) -> String {
     rows.extend(
         report.sets.iter().map(|Set { name, geomean, interval, .. }| row(name, cell(None), *geomean, *interval)),
     );
-    let clock = match report.clock {
-        Clock::Wall => "",
-        Clock::Processor => ", processor time",
-    };
-    let head = format!("sf {}, {} runs{clock}", report.sf, report.runs);
+    let head = format!("sf {}, {} runs", report.sf, report.runs);
     format!(
         "{}\nWorst query attached: {}. Results equal in every run, bit for bit: {equal} of {} queries.\n\n",
         table(&[&head, "sum of 22 medians", "geometric mean against stock", "95% interval"], &rows),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::machine::Machine;
 use crate::markdown;
 use crate::queries::QUERIES;
-use crate::run::{Clock, Configuration, Times, program_name};
+use crate::run::{Configuration, Times, program_name};
 use crate::stats::{Paired, mean, median, quantile};
 use crate::worker::{Calls, Hooks, Reloads, Swapped};
 
@@ -26,11 +26,9 @@ pub struct Report {
     pub carrier: String,
     pub sf: f64,
     pub runs: usize,
-    /// What hot times are.
-    pub clock: Clock,
     pub threads: usize,
     pub memory: Option<String>,
-    /// Hot executions of a query in a run, of which the median is the run's time (of processor time: the mean); at most so many.
+    /// Hot executions of a query in a run, of which the median is the run's time; at most so many.
     pub repeats: u32,
     /// No further one began once those of a query took so long.
     pub repeat_s: Option<f64>,
@@ -387,14 +385,10 @@ impl fmt::Display for Swap {
 impl Report {
     /// For the terminal.
     pub fn table(&self) -> String {
-        let mut table = match self.clock {
-            Clock::Wall => String::new(),
-            Clock::Processor => "processor time, all configurations at the same moment\n".to_owned(),
-        };
-        table.push_str(&format!(
+        let mut table = format!(
             "{:>5} {:>12} {:>10} {:>10} {:>13}  {}\n",
             "query", "stock ms", "detached", "attached", "hook calls", "results"
-        ));
+        );
         for query in &self.queries {
             table.push_str(&query.table_row());
         }

@@ -1,18 +1,16 @@
 //! The runs of a comparison. In a round every configuration has a process of its own, and they take turns query by query, in an order that changes
 //! all the time: the times that are compared lie within a second of each other, so that what disturbs the machine for longer disturbs all of them.
-//! Or all of them run a query at the same moment, so that whatever disturbs the machine disturbs all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 
 use crate::answers;
-use crate::queries::{QUERIES, Query};
-use crate::stats::{mean, median};
-use crate::worker::{Calls, Hooks, Reloads, Setup, Swapped, Timing, Worker};
+use crate::queries::QUERIES;
+use crate::stats::median;
+use crate::worker::{Calls, Hooks, Reloads, Setup, Swapped, Worker};
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -24,7 +22,7 @@ pub struct Configuration {
 /// What one configuration did with one query. Seconds.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
-    /// One a run: the median of the run's executions; of processor time, the mean.
+    /// One a run: the median of the run's executions.
     pub hot_s: Vec<f64>,
     /// One a run, of those that had a cold execution.
     pub cold_s: Vec<f64>,
@@ -35,42 +33,13 @@ pub struct Samples {
 /// Times of one configuration, by query.
 pub type Times = Vec<Samples>;
 
-/// What is compared of an execution, which says how the configurations share the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Clock {
-    /// The time until the result is there. Each execution has the machine to itself.
-    Wall,
-    /// User and system time of all threads. All configurations execute a query at the same moment, on all processors: what comes from outside -
-    /// other guests of the host, its memory - hits them alike, which turns cannot reach where it changes within a second.
-    Processor,
-}
-
-impl Clock {
-    fn seconds(self, timing: &Timing) -> f64 {
-        match self {
-            Clock::Wall => timing.seconds,
-            Clock::Processor => timing.processor_seconds,
-        }
-    }
-
-    /// A run's figure from its executions. A median of each configuration could come from different moments, which would undo the pairing.
-    fn of_run(self, seconds: &[f64]) -> Option<f64> {
-        match self {
-            Clock::Wall => median(seconds),
-            Clock::Processor => mean(seconds),
-        }
-    }
-}
-
 /// What every round does.
 pub struct Comparison<'a> {
     pub setup: &'a Setup,
     pub configurations: &'a [Configuration],
-    pub clock: Clock,
     /// In so many of the first rounds the first execution of a query is cold; later it only warms up.
     pub cold_rounds: usize,
-    /// Hot executions of a query in a round: at most so many.
+    /// Hot executions of a query in a round, of which the median counts: at most so many.
     pub repeats: usize,
     /// No further execution of a query begins in a round once its hot ones took so long, in seconds and a configuration. Noise is of time, not of
     /// queries: short ones need more executions for the same certainty, and cost less.
@@ -105,11 +74,13 @@ impl Comparison<'_> {
                 if turn > 1 && self.long_enough(&hot_s) {
                     break;
                 }
-                let cold = turn == 0 && round < self.cold_rounds;
-                let order = order(workers.len(), round + number + turn);
-                for (index, timing) in self.execute(&mut workers, &order, &QUERIES[number], cold)? {
+                for index in order(workers.len(), round + number + turn) {
+                    let name = &self.configurations[index].name;
+                    let cold = turn == 0 && round < self.cold_rounds;
+                    let timing =
+                        workers[index].time(&QUERIES[number], cold).with_context(|| format!("configuration {name}"))?;
                     if turn > 0 {
-                        hot_s[index].push(self.clock.seconds(&timing));
+                        hot_s[index].push(timing.seconds);
                     } else if cold {
                         times[index][number].cold_s.push(timing.seconds);
                     }
@@ -117,7 +88,7 @@ impl Comparison<'_> {
                 }
             }
             for (index, hot_s) in hot_s.iter().enumerate() {
-                times[index][number].hot_s.extend(self.clock.of_run(hot_s));
+                times[index][number].hot_s.extend(median(hot_s));
                 progress(&self.configurations[index].name);
             }
         }
@@ -130,27 +101,6 @@ impl Comparison<'_> {
         let workers =
             order(self.configurations.len(), round).into_iter().map(start).collect::<Result<BTreeMap<_, _>>>()?;
         Ok(workers.into_values().collect())
-    }
-
-    /// One execution in each configuration: in turns, or by processor time and warm, at the same moment.
-    fn execute(
-        &self,
-        workers: &mut [Worker],
-        order: &[usize],
-        query: &Query,
-        cold: bool,
-    ) -> Result<Vec<(usize, Timing)>> {
-        let named = |index: usize| move || format!("configuration {}", self.configurations[index].name);
-        let at_once = self.clock == Clock::Processor && !cold;
-        if at_once {
-            order.iter().try_for_each(|&index| workers[index].begin(query, cold).with_context(named(index)))?;
-        }
-        let end = |&index: &usize| {
-            let worker = &mut workers[index];
-            let timing = if at_once { worker.end(query) } else { worker.time(query, cold) };
-            Ok((index, timing.with_context(named(index))?))
-        };
-        order.iter().map(end).collect()
     }
 
     /// Whether a query was repeated enough: all configurations together decide, so that they have equally many executions.

@@ -85,8 +85,6 @@ pub struct Rows {
 #[derive(Debug, Deserialize)]
 pub struct Timing {
     pub seconds: f64,
-    /// User and system time of all the process' threads.
-    pub processor_seconds: f64,
     /// Of the result.
     pub digest: String,
 }
@@ -170,18 +168,8 @@ impl Worker {
 
     /// Runs a query once and times it; `cold`: with nothing of the data in memory.
     pub fn time(&mut self, query: &Query, cold: bool) -> Result<Timing> {
-        self.begin(query, cold)?;
-        self.end(query)
-    }
-
-    /// Begins to run a query; other workers can begin theirs before `end` waits for this one's.
-    pub fn begin(&mut self, query: &Query, cold: bool) -> Result<()> {
-        self.send(json!({"op": "time", "sql": query.sql, "order": query.order, "cold": cold}))
-    }
-
-    /// Waits for the query that `begin` began.
-    pub fn end(&mut self, query: &Query) -> Result<Timing> {
-        self.answer().with_context(|| format!("query {}", query.number))
+        self.ask(json!({"op": "time", "sql": query.sql, "order": query.order, "cold": cold}))
+            .with_context(|| format!("query {}", query.number))
     }
 
     /// The rows of a query.
@@ -222,10 +210,6 @@ impl Worker {
 
     fn ask<T: DeserializeOwned>(&mut self, request: Value) -> Result<T> {
         self.send(request)?;
-        self.answer()
-    }
-
-    fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
         let answer = self.receive()?;
         serde_json::from_value(answer).context("the worker's answer is not what was asked for")
     }

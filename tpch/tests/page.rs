@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use duckbpf_tpch::machine::Machine;
 use duckbpf_tpch::report::{Boot, COLD, Measured, Reload, Report, Set, Sizes, Swap};
-use duckbpf_tpch::run::{Clock, Configuration, Samples, Times};
+use duckbpf_tpch::run::{Configuration, Samples, Times};
 use duckbpf_tpch::worker::{Calls, Hooks, Host, Reloads, Swapped};
 
 const QUERIES: usize = 22;
@@ -53,7 +53,6 @@ fn report() -> Report {
         carrier: "graft".to_owned(),
         sf: 0.01,
         runs: 3,
-        clock: Clock::Wall,
         threads: 2,
         memory: None,
         repeats: 1,

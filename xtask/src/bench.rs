@@ -12,7 +12,7 @@ use duckbpf_patch::engine::{Engine, Kind};
 use duckbpf_tpch::machine::Machine;
 use duckbpf_tpch::queries::QUERIES;
 use duckbpf_tpch::report::{Boot, COLD, Measured, Reload, Report, Set, Sizes, Swap, quantile_us};
-use duckbpf_tpch::run::{self, Clock, Comparison, Configuration, Times};
+use duckbpf_tpch::run::{self, Comparison, Configuration, Times};
 use duckbpf_tpch::worker::{Calls, Hooks, Host, Setup};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -69,7 +69,7 @@ struct Tpch {
     /// DuckDB's memory limit, such as 8GB [default: DuckDB's own]
     #[arg(long)]
     memory: Option<String>,
-    /// Hot executions of a query in a run, of which the median counts; with --processor the mean
+    /// Hot executions of a query in a run, of which the median counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeats: u32,
     /// Repeat no query in a run once its hot executions took so many seconds: short queries vary more, and cost less
@@ -96,10 +96,6 @@ struct Tpch {
     /// Leave the attached configuration out, for a narrower interval in the same time; into target/bench/tpch-sfN-detached/
     #[arg(long, conflicts_with_all = ["programs", "sweep"])]
     detached_only: bool,
-    /// Compare processor time, all configurations at the same moment, where the machine is too restless for the wall clock;
-    /// into target/bench/tpch-sfN-processor/
-    #[arg(long)]
-    processor: bool,
     /// Take the extension and the programs as they were built last
     #[arg(long)]
     no_build: bool,
@@ -124,7 +120,6 @@ impl Tpch {
             carrier: "graft".to_owned(),
             others: false,
             detached_only: false,
-            processor: false,
             no_build: false,
             stock_only: false,
         }
@@ -282,9 +277,6 @@ fn folder(args: &Tpch) -> PathBuf {
     if args.detached_only {
         folder.push("-detached");
     }
-    if args.processor {
-        folder.push("-processor");
-    }
     folder.into()
 }
 
@@ -365,7 +357,6 @@ impl<'a> Bench<'a> {
         let comparison = Comparison {
             setup: self.setup,
             configurations: &self.configurations,
-            clock: self.clock(),
             cold_rounds,
             repeats: self.args.repeats as usize,
             repeat_s: self.args.repeat_seconds.unwrap_or(f64::INFINITY),
@@ -384,7 +375,6 @@ impl<'a> Bench<'a> {
             carrier: self.args.carrier.clone(),
             sf: self.args.sf,
             runs,
-            clock: self.clock(),
             threads: self.setup.threads,
             memory: self.setup.memory.clone(),
             repeats: self.args.repeats,
@@ -406,10 +396,6 @@ impl<'a> Bench<'a> {
         };
         let other = if self.args.carrier == "engine" { "graft" } else { "engine" };
         report.beside(&report_folder(self.args.sf, other))
-    }
-
-    fn clock(&self) -> Clock {
-        if self.args.processor { Clock::Processor } else { Clock::Wall }
     }
 
     fn rounds(&self, comparison: &Comparison, rounds: Range<usize>, times: &mut [Times]) -> Result<()> {

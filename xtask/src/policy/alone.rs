@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use duckbpf_tpch::run::{Clock, Comparison, Configuration};
+use duckbpf_tpch::run::{Comparison, Configuration};
 use duckbpf_tpch::stats::Paired;
 use duckbpf_tpch::worker::{Hooks, Host, Setup};
 use serde_json::{Value, json};
@@ -43,7 +43,6 @@ fn beside_stock(python: &Path, database: &Path, policies: &[&Policy], runs: usiz
     let comparison = Comparison {
         setup: &setup,
         configurations: &configurations,
-        clock: Clock::Wall,
         cold_rounds: 0,
         repeats: 1,
         repeat_s: f64::INFINITY,
