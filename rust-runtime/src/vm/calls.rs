@@ -87,6 +87,11 @@ impl Machine<'_> {
                 self.memory.read(spot, size)?;
                 true
             }
+            ArgKind::ValueOut if asks_for_value(map) => {
+                let (spot, size) = self.memory_argument(spec, place, map, false)?;
+                self.memory.read(spot, size)?;
+                true
+            }
             ArgKind::ValueOut | ArgKind::MemoryOut { .. } => {
                 self.memory_argument(spec, place, map, true)?;
                 true
@@ -227,18 +232,21 @@ impl Machine<'_> {
             if !matches!(spec.args[place], ArgKind::ValueOut | ArgKind::MemoryOut { .. }) {
                 continue;
             }
-            let (spot, size) = self.memory_argument(spec, place, map, true)?;
-            if map.is_some_and(|map| map.kind == MapKind::BloomFilter) {
-                // It asks for a value.
-                self.memory.read(spot, size)?;
+            if asks_for_value(map) {
                 continue;
             }
+            let (spot, size) = self.memory_argument(spec, place, map, true)?;
             let is_filled = spec.args[place] != ArgKind::ValueOut || result == Value::number(0);
             let bytes: Vec<u8> = (0..size).map(|_| if is_filled { self.noise.next() as u8 } else { 0 }).collect();
             self.memory.write(spot, &bytes);
         }
         Ok(())
     }
+}
+
+/// A bloom filter tells whether it may hold the value that it is given, which it only reads.
+fn asks_for_value(map: Option<&MapDef>) -> bool {
+    map.is_some_and(|map| map.kind == MapKind::BloomFilter)
 }
 
 /// It looks at no memory, so that it can be called with the values as they are.

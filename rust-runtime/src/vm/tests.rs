@@ -108,6 +108,19 @@ fn records_are_given_back() {
 }
 
 #[test]
+fn a_bloom_filter_reads_what_others_fill() {
+    let peek = |kind: &str| {
+        let text = format!(
+            "map m {kind} 0 8 16\nrodata .rodata 8\nr1 = map[m] ll\nr2 = .rodata[0] ll\ncall map_peek_elem\nr0 = 0\nexit"
+        );
+        run(&text).map(|outcome| outcome.result)
+    };
+    assert_eq!(peek("bloom_filter"), Ok(0));
+    let place = Place::Global { region: 0, writable: false };
+    assert_eq!(peek("queue"), Err(FaultKind::ReadOnly { place, offset: 0 }));
+}
+
+#[test]
 fn values_belong_to_others_too() {
     let text = "map m array 4 8 4\n@lookup m\n*(u64 *)(r0 + 0) = 0\nr0 = *(u64 *)(r0 + 0)\nexit";
     assert_eq!(run_found(text).unwrap().result, 1, "another thread wrote meanwhile");
