@@ -223,7 +223,7 @@ fn linked_extensions(pristine: &Path, icu: Option<&Icu>) -> Result<Vec<String>> 
 fn extension_loader(layout: &Layout, pristine: &Path, icu: Option<&Icu>) -> Result<PathBuf> {
     let own = pristine.join(EXTENSION_LOADER);
     if icu.is_none() {
-        return Ok(below(layout, own));
+        return Ok(layout.below(own));
     }
     instead_of(layout, &own, &icu::loader(&String::from_utf8_lossy(&read(&own)?))?)
 }
@@ -244,12 +244,7 @@ fn instead_of(layout: &Layout, path: &Path, text: &str) -> Result<PathBuf> {
     if !read(&file).is_ok_and(|present| present == text.as_bytes()) {
         write(&file, text.as_bytes())?;
     }
-    Ok(below(layout, file))
-}
-
-/// Relative to the workspace's root, where compilers run.
-fn below(layout: &Layout, file: PathBuf) -> PathBuf {
-    file.strip_prefix(&layout.root).map(Path::to_owned).unwrap_or(file)
+    Ok(layout.below(file))
 }
 
 /// A unity file without the units of the series. None if it has none of them.

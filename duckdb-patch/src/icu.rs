@@ -40,7 +40,7 @@ impl Icu {
         }
         let mut sources = units::files(&folder, &["cpp"])?;
         sources.sort();
-        Ok(Self { folder: folder.strip_prefix(&layout.root).map(Path::to_owned).unwrap_or(folder), sources })
+        Ok(Self { folder: layout.below(folder), sources })
     }
 
     /// Its units, as a compiler sees them.

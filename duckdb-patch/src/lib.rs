@@ -50,6 +50,11 @@ impl Layout {
         }
     }
 
+    /// Relative to the workspace's root, where compilers run, if it is below.
+    fn below(&self, file: PathBuf) -> PathBuf {
+        file.strip_prefix(&self.root).map(Path::to_owned).unwrap_or(file)
+    }
+
     fn patches(&self) -> PathBuf {
         self.root.join("duckdb-patch/patches")
     }

@@ -73,6 +73,18 @@ pub enum ArgKind {
     CallbackContext,
 }
 
+impl ArgKind {
+    /// Whether the helper writes the memory that the argument points to, given the kind of map that the call is about.
+    pub fn is_filled(self, map: Option<MapKind>) -> bool {
+        match self {
+            // It tells whether it may hold the value that it is given.
+            ArgKind::ValueOut => map != Some(MapKind::BloomFilter),
+            ArgKind::MemoryOut { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// How a helper calls back. A callback returns 0 to go on and 1 to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallbackKind {

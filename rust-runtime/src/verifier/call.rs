@@ -16,7 +16,7 @@ use super::{
 use crate::{
     helpers::{self, ArgKind, Bytes, CallbackKind, HelperSpec, MAX_LOOP, RetKind},
     isa::Reg,
-    object::{FLAG_READ_ONLY_PROGRAM, FLAG_WRITE_ONLY_PROGRAM, MapKind},
+    object::{FLAG_READ_ONLY_PROGRAM, FLAG_WRITE_ONLY_PROGRAM},
 };
 
 /// What the arguments of a helper say together.
@@ -228,9 +228,8 @@ impl Walk<'_> {
             ArgKind::Value => self.memory_argument(helper, reg, sizes(self, |def| def.value_size), Access::ReadBytes),
             ArgKind::ValueOut => {
                 let bytes = sizes(self, |def| def.value_size);
-                let kind = arguments.map.and_then(|map| self.map_def(map)).map(|def| def.kind);
-                // A bloom filter is asked whether it holds a value.
-                let access = if kind == Some(MapKind::BloomFilter) { Access::ReadBytes } else { Access::WriteBytes };
+                let of = arguments.map.and_then(|map| self.map_def(map)).map(|def| def.kind);
+                let access = if kind.is_filled(of) { Access::WriteBytes } else { Access::ReadBytes };
                 self.memory_argument(helper, reg, bytes, access)
             }
             ArgKind::ValueOrNull if self.is_zero(reg) => {

@@ -45,7 +45,7 @@ impl Loosened {
 
 impl Walk<'_> {
     /// Goes on from a state that holds for a way that was here before, too, if they differ in numbers only. How often that was done
-    /// for what is now to be stored; 0: the way is as it was.
+    /// for what is now to be stored; None: the way is as it was.
     pub fn loosen(&mut self, pc: usize) -> Option<u32> {
         let is_tight = self.tight.len() > MAX_RETURNS || self.tight.contains(&pc);
         if self.options.strict || is_tight || self.is_trial() || self.memory >= MAX_STORED {

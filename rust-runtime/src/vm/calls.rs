@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     helpers::{self, ArgKind, Bytes, CallbackKind, HelperSpec, MAX_LOOP, RetKind},
-    object::{MapDef, MapKind},
+    object::MapDef,
 };
 
 /// Rounds of a walk over a map.
@@ -82,18 +82,18 @@ impl Machine<'_> {
                 self.is_string(value)
             }
             ArgKind::ValueOrNull if value == Value::number(0) => true,
-            ArgKind::Key | ArgKind::Value | ArgKind::ValueOrNull | ArgKind::Memory { .. } => {
-                let (spot, size) = self.memory_argument(spec, place, map, false)?;
-                self.memory.read(spot, size)?;
-                true
-            }
-            ArgKind::ValueOut if asks_for_value(map) => {
-                let (spot, size) = self.memory_argument(spec, place, map, false)?;
-                self.memory.read(spot, size)?;
-                true
-            }
-            ArgKind::ValueOut | ArgKind::MemoryOut { .. } => {
+            kind if kind.is_filled(map.map(|map| map.kind)) => {
                 self.memory_argument(spec, place, map, true)?;
+                true
+            }
+            ArgKind::Key
+            | ArgKind::Value
+            | ArgKind::ValueOrNull
+            | ArgKind::ValueOut
+            | ArgKind::Memory { .. }
+            | ArgKind::MemoryOut { .. } => {
+                let (spot, size) = self.memory_argument(spec, place, map, false)?;
+                self.memory.read(spot, size)?;
                 true
             }
         };
@@ -229,10 +229,7 @@ impl Machine<'_> {
     /// Fills what the call was given to be filled; a pop that fails leaves zeros.
     fn fill(&mut self, spec: &HelperSpec, map: Option<&MapDef>, result: Value) -> Result<(), FaultKind> {
         for place in 0..5 {
-            if !matches!(spec.args[place], ArgKind::ValueOut | ArgKind::MemoryOut { .. }) {
-                continue;
-            }
-            if asks_for_value(map) {
+            if !spec.args[place].is_filled(map.map(|map| map.kind)) {
                 continue;
             }
             let (spot, size) = self.memory_argument(spec, place, map, true)?;
@@ -242,11 +239,6 @@ impl Machine<'_> {
         }
         Ok(())
     }
-}
-
-/// A bloom filter tells whether it may hold the value that it is given, which it only reads.
-fn asks_for_value(map: Option<&MapDef>) -> bool {
-    map.is_some_and(|map| map.kind == MapKind::BloomFilter)
 }
 
 /// It looks at no memory, so that it can be called with the values as they are.
