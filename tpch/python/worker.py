@@ -58,9 +58,10 @@ def chill():
 
 
 def run(connection, sql):
-    start = time.perf_counter_ns()
+    """When it started and ended, and the rows."""
+    start = time.monotonic_ns()
     rows = connection.execute(sql).fetchall()
-    return (time.perf_counter_ns() - start) / 1e9, rows
+    return (start, time.monotonic_ns()), rows
 
 
 def digest(rows, order):
@@ -75,9 +76,9 @@ def time_(sql, order, cold):
         chill()
     gc.collect()
     gc.disable()
-    seconds, rows = run(con, sql)
+    (start, end), rows = run(con, sql)
     gc.enable()
-    return {"seconds": seconds, "digest": digest(rows, order)}
+    return {"seconds": (end - start) / 1e9, "span_ns": [start, end], "digest": digest(rows, order)}
 
 
 def plain(value):
@@ -121,8 +122,8 @@ def reload(program, repeats):
     query = "SELECT {} FROM hook_programs() WHERE name = ?".format(", ".join(phases))
     samples = {"total_ns": [], **{phase: [] for phase in phases}}
     for _ in range(repeats):
-        seconds, _ = run(con, statement)
-        samples["total_ns"].append(round(seconds * 1e9))
+        (start, end), _ = run(con, statement)
+        samples["total_ns"].append(end - start)
         for phase, value in zip(phases, con.execute(query, [name]).fetchone()):
             samples[phase].append(value or 0)
     return samples
@@ -130,7 +131,8 @@ def reload(program, repeats):
 
 def statement(repeats):
     """What a statement that does nothing costs its client."""
-    return [round(run(con, "SELECT 1")[0] * 1e9) for _ in range(repeats)]
+    spans = (run(con, "SELECT 1")[0] for _ in range(repeats))
+    return [end - start for start, end in spans]
 
 
 def swap(queries, clients, seconds, pause_s, sets):

@@ -387,9 +387,9 @@ function drawHead() {
     ["Machine", `${machine.processor}, ${machine.cores} cores, ${digits(machine.memory / 2 ** 30, 0)} GiB, ${machine.system}, Linux ${machine.kernel}`],
     ["DuckDB", `${report.threads} threads, memory limit ${report.memory ?? "DuckDB's default"}, unsigned extensions allowed in all configurations, hooks by ${report.carrier}`],
     ["Programs", report.programs.join(", ") || "none"],
-    ["Hot", `After one execution that warms up: the median of ${report.repeats}${report.repeat_s ? ` (fewer where they take longer than ${report.repeat_s} s)` : ""} from execute to the last row fetched, by the monotonic clock.`],
+    ["Hot", `After one execution that warms up: the median of ${report.repeats}${report.repeat_s ? ` (fewer where they take longer than ${report.repeat_s} s)` : ""} from execute to the last row fetched, of the time that its process was running.`],
     ["Cold", report.cold_runs ? `${report.cold} Measured in ${report.cold_runs} of the runs.` : "Not measured."],
-    ["Ratios", "In a run the configurations take turns query by query, in an order that changes. A query's ratio is the median of the runs' ratios; intervals are 95% bootstraps over runs."],
+    ["Ratios", "In a run the configurations run each query in turns of 20 ms, in an order that changes; the others stand still meanwhile. A query's ratio is the median of the runs' ratios; intervals are 95% bootstraps over runs."],
   ];
   document.getElementById("method").append(html("dl", {}, ...facts.flatMap(([name, fact]) => [html("dt", {}, name), html("dd", {}, fact)])));
 }

@@ -8,5 +8,6 @@ mod markdown;
 pub mod queries;
 pub mod report;
 pub mod run;
+mod slices;
 pub mod stats;
 pub mod worker;

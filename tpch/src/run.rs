@@ -1,5 +1,5 @@
-//! The runs of a comparison. In a round every configuration has a process of its own, and they take turns query by query, in an order that changes
-//! all the time: the times that are compared lie within a second of each other, so that what disturbs the machine for longer disturbs all of them.
+//! The runs of a comparison. In a round every configuration has a process of its own, and they run each query in turns of milliseconds
+//! (`slices.rs`), in an order that changes all the time: what disturbs the machine for longer than that disturbs all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::answers;
 use crate::queries::QUERIES;
-use crate::stats::median;
+use crate::slices;
+use crate::stats::side_by_side;
 use crate::worker::{Calls, Hooks, Reloads, Setup, Swapped, Worker};
 
 /// What is compared.
@@ -22,7 +23,7 @@ pub struct Configuration {
 /// What one configuration did with one query. Seconds.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
-    /// One a run: the median of the run's executions.
+    /// One a run: the typical one of its executions.
     pub hot_s: Vec<f64>,
     /// One a run, of those that had a cold execution.
     pub cold_s: Vec<f64>,
@@ -39,7 +40,7 @@ pub struct Comparison<'a> {
     pub configurations: &'a [Configuration],
     /// In so many of the first rounds the first execution of a query is cold; later it only warms up.
     pub cold_rounds: usize,
-    /// Hot executions of a query in a round, of which the median counts: at most so many.
+    /// Hot executions of a query in a round, of which the typical time counts: at most so many.
     pub repeats: usize,
     /// No further execution of a query begins in a round once its hot ones took so long, in seconds and a configuration. Noise is of time, not of
     /// queries: short ones need more executions for the same certainty, and cost less.
@@ -68,29 +69,38 @@ impl Comparison<'_> {
 
     fn round(&self, round: usize, times: &mut [Times], progress: &mut dyn FnMut(&str)) -> Result<()> {
         let mut workers = self.start(round)?;
-        for number in 0..QUERIES.len() {
+        for (number, query) in QUERIES.iter().enumerate() {
+            self.warm_up(round, &mut workers, number, times).with_context(|| format!("query {}", query.number))?;
             let mut hot_s = vec![Vec::new(); workers.len()];
-            for turn in 0..=self.repeats {
-                if turn > 1 && self.long_enough(&hot_s) {
+            for turn in 0..self.repeats {
+                if self.long_enough(&hot_s) {
                     break;
                 }
-                for index in order(workers.len(), round + number + turn) {
-                    let name = &self.configurations[index].name;
-                    let cold = turn == 0 && round < self.cold_rounds;
-                    let timing =
-                        workers[index].time(&QUERIES[number], cold).with_context(|| format!("configuration {name}"))?;
-                    if turn > 0 {
-                        hot_s[index].push(timing.seconds);
-                    } else if cold {
-                        times[index][number].cold_s.push(timing.seconds);
-                    }
+                let order = order(workers.len(), round + number + turn);
+                let timings = slices::race(&mut workers, &order, query)
+                    .with_context(|| format!("query {} in all configurations", query.number))?;
+                for (index, timing) in timings.into_iter().enumerate() {
+                    hot_s[index].push(timing.seconds);
                     times[index][number].digests.insert(timing.digest);
                 }
             }
-            for (index, hot_s) in hot_s.iter().enumerate() {
-                times[index][number].hot_s.extend(median(hot_s));
+            for (index, typical) in side_by_side(&hot_s).into_iter().enumerate() {
+                times[index][number].hot_s.push(typical);
                 progress(&self.configurations[index].name);
             }
+        }
+        Ok(())
+    }
+
+    /// A query's first execution in each process, one after the other; cold in the first rounds.
+    fn warm_up(&self, round: usize, workers: &mut [Worker], number: usize, times: &mut [Times]) -> Result<()> {
+        let cold = round < self.cold_rounds;
+        for index in order(workers.len(), round + number) {
+            let name = &self.configurations[index].name;
+            let timing =
+                workers[index].time(&QUERIES[number], cold).with_context(|| format!("configuration {name}"))?;
+            times[index][number].cold_s.extend(cold.then_some(timing.seconds));
+            times[index][number].digests.insert(timing.digest);
         }
         Ok(())
     }
@@ -105,7 +115,8 @@ impl Comparison<'_> {
 
     /// Whether a query was repeated enough: all configurations together decide, so that they have equally many executions.
     fn long_enough(&self, hot_s: &[Vec<f64>]) -> bool {
-        hot_s.iter().flatten().sum::<f64>() >= self.repeat_s * hot_s.len() as f64
+        let repeated = hot_s.iter().any(|hot_s| !hot_s.is_empty());
+        repeated && hot_s.iter().flatten().sum::<f64>() >= self.repeat_s * hot_s.len() as f64
     }
 }
 

@@ -33,6 +33,19 @@ pub fn geomean(values: &[f64]) -> Option<f64> {
     mean(&logarithms).map(f64::exp)
 }
 
+/// The typical time of each series, whose n-th times were taken at the same moment (`slices.rs`): the median of what is left of its times when
+/// what they all share is divided out, times the median of that. The ratio of two series is the median of their ratios. Empty where no moment
+/// has times of all.
+pub fn side_by_side(series: &[Vec<f64>]) -> Vec<f64> {
+    let moments = series.iter().map(Vec::len).min().unwrap_or(0);
+    let moment = |n: usize| series.iter().map(|times| times[n]).collect::<Vec<_>>();
+    let shared: Vec<f64> = (0..moments).filter_map(|n| geomean(&moment(n))).collect();
+    let own =
+        |times: &Vec<f64>| median(&times.iter().zip(&shared).map(|(time, shared)| time / shared).collect::<Vec<_>>());
+    let typical = |times| Some(own(times)? * median(&shared)?);
+    series.iter().filter_map(typical).collect()
+}
+
 /// One configuration's times beside those of the baseline, of one query or of several. The n-th time of each is of run n.
 pub struct Paired<'a> {
     queries: Vec<(&'a [f64], &'a [f64])>,
@@ -89,6 +102,15 @@ mod tests {
         assert_eq!(mean(&[1.0, 2.0, 6.0]), Some(3.0));
         assert!((geomean(&[2.0, 8.0]).unwrap() - 4.0).abs() < 1e-12);
         assert_eq!(geomean(&[]), None);
+    }
+
+    #[test]
+    fn a_disturbance_of_all_series_leaves_their_ratio() {
+        // The second takes 1.5 times as long; the third moment is slow for both, the fourth disturbs one alone.
+        let typical = side_by_side(&[vec![1.0, 1.1, 5.0, 9.0, 1.2], vec![1.5, 1.65, 7.5, 1.5, 1.8]]);
+        assert!((typical[1] / typical[0] - 1.5).abs() < 1e-12, "{typical:?}");
+        assert_eq!(side_by_side(&[vec![2.0, 1.0, 9.0]]), [2.0]);
+        assert!(side_by_side(&[vec![1.0], vec![]]).is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -84,7 +85,10 @@ pub struct Rows {
 /// One execution of a query.
 #[derive(Debug, Deserialize)]
 pub struct Timing {
+    /// That the process was running, of its span.
     pub seconds: f64,
+    /// From the start to the end, by the monotonic clock.
+    pub span_ns: [u64; 2],
     /// Of the result.
     pub digest: String,
 }
@@ -168,8 +172,40 @@ impl Worker {
 
     /// Runs a query once and times it; `cold`: with nothing of the data in memory.
     pub fn time(&mut self, query: &Query, cold: bool) -> Result<Timing> {
-        self.ask(json!({"op": "time", "sql": query.sql, "order": query.order, "cold": cold}))
-            .with_context(|| format!("query {}", query.number))
+        self.ask(Self::timed(query, cold)).with_context(|| format!("query {}", query.number))
+    }
+
+    fn timed(query: &Query, cold: bool) -> Value {
+        json!({"op": "time", "sql": query.sql, "order": query.order, "cold": cold})
+    }
+
+    /// Lets a query begin as soon as the process runs. `timing_within` has its end.
+    pub(crate) fn begin(&mut self, query: &Query) -> Result<()> {
+        self.send(Self::timed(query, false))
+    }
+
+    /// What became of a query that began; None while it runs, after `patience`.
+    pub(crate) fn timing_within(&mut self, patience: Duration) -> Result<Option<Timing>> {
+        self.receive_within(patience)?.map(serde_json::from_value).transpose().context("the worker told no times")
+    }
+
+    /// Stops the process, and returns when all its threads stand still. Nothing happens to one that ended.
+    pub(crate) fn pause(&self) -> Result<()> {
+        rustix::process::kill_process(self.pid(), Signal::STOP).context("cannot stop the worker")?;
+        // NOWAIT leaves the status of one that ended to whoever asks for it later.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::Pid(self.pid()), stopped))
+            .context("cannot wait until the worker stands still")?;
+        Ok(())
+    }
+
+    /// Lets a process that was stopped go on.
+    pub(crate) fn resume(&self) -> Result<()> {
+        rustix::process::kill_process(self.pid(), Signal::CONT).context("cannot let the worker go on")
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// The rows of a query.
@@ -224,9 +260,15 @@ impl Worker {
     }
 
     fn receive(&mut self) -> Result<Value> {
-        let line = match self.answers.recv_timeout(PATIENCE) {
+        let answer = self.receive_within(PATIENCE)?;
+        answer.with_context(|| format!("the worker has been silent for {} s", PATIENCE.as_secs()))
+    }
+
+    /// An answer, if it comes in time.
+    fn receive_within(&mut self, patience: Duration) -> Result<Option<Value>> {
+        let line = match self.answers.recv_timeout(patience) {
             Ok(line) => line.context("cannot read the worker's answer")?,
-            Err(RecvTimeoutError::Timeout) => bail!("the worker has been silent for {} s", PATIENCE.as_secs()),
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
                 bail!("the worker ended ({}); its last words are above", self.child.wait()?)
             }
@@ -235,7 +277,7 @@ impl Worker {
             serde_json::from_str(&line).with_context(|| format!("the worker said something unexpected: {line}"))?;
         match answer.get("error").and_then(Value::as_str) {
             Some(error) => bail!("{error}"),
-            None => Ok(answer),
+            None => Ok(Some(answer)),
         }
     }
 }
