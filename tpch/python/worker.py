@@ -11,7 +11,10 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
+import socket
 import sys
+import tempfile
 import threading
 import time
 
@@ -21,7 +24,7 @@ con = None
 database = None
 
 
-def open_(file, threads, memory, extension, programs):
+def open_(file, threads, memory, extension, programs, watched):
     """Opens the data read-only. The database is attached to one in memory, so that it can be attached anew."""
     global con, database
     database = file
@@ -36,7 +39,33 @@ def open_(file, threads, memory, extension, programs):
     if programs:
         set_programs(con, programs)
     attach()
+    if watched:
+        watch()
     return {}
+
+
+def watch():
+    """Does what `duckbpf top` does, for as long as the process lives: calls are timed, and their numbers asked for once a second."""
+    # A socket's path is short.
+    folder = tempfile.mkdtemp()
+    path = os.path.join(folder, "socket")
+    con.execute(f"SET hook_socket = '{path}'")
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+    shutil.rmtree(folder)
+    lines = client.makefile("rb")
+
+    def ask(operation, **fields):
+        client.sendall(json.dumps({"op": operation, **fields}).encode() + b"\n")
+        assert b'"ok"' in lines.readline(), operation
+
+    def look():
+        while True:
+            time.sleep(1)
+            ask("stats")
+
+    ask("sampling", on=True)
+    threading.Thread(target=look, daemon=True).start()
 
 
 def set_programs(connection, programs):

@@ -308,7 +308,7 @@ impl Set {
     pub fn new(configuration: &Configuration, stock: &Times, times: &Times) -> Self {
         let programs = match &configuration.hooks {
             Hooks::Stock | Hooks::Other(_) => [].as_slice(),
-            Hooks::Loaded(programs) => programs.as_slice(),
+            Hooks::Loaded(programs) | Hooks::Watched(programs) => programs.as_slice(),
         };
         let paired = pair(stock, times);
         Self {

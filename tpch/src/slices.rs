@@ -83,7 +83,48 @@ fn overlap_ns([start, end]: [u64; 2], slices: &[[u64; 2]]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::worker::{Hooks, Host, Setup};
+
+    /// Without tables, some tenths of a second long.
+    const LONG: Query = Query { number: 0, sql: "SELECT sum(hash(range)::HUGEINT) FROM range(20_000_000)", order: &[] };
+
+    #[test]
+    fn two_processes_take_turns() {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+        let (python, database) = (target.join("venv/bin/python"), target.join("bench/data/tpch-sf0.01.duckdb"));
+        if !python.exists() || !database.exists() {
+            eprintln!("SKIPPED: `cargo xtask bench tpch --sf 0.01` makes what is needed");
+            return;
+        }
+        let stock = Host::Wheel { python };
+        let setup = Setup {
+            hooked: stock.clone(),
+            stock,
+            database,
+            extension: target.join("extension/duckbpf.duckdb_extension"),
+            threads: 1,
+            memory: None,
+        };
+        let mut workers = [0, 1].map(|_| Worker::start(&setup, &Hooks::Stock).unwrap());
+        let timings = race(&mut workers, &[1, 0], &LONG).unwrap();
+        let length = |[start, end]: [u64; 2]| (end - start) as f64 / 1e9;
+        let start = timings.iter().map(|timing| timing.span_ns[0]).min().unwrap();
+        let end = timings.iter().map(|timing| timing.span_ns[1]).max().unwrap();
+        let running: f64 = timings.iter().map(|timing| timing.seconds).sum();
+        assert!(running <= length([start, end]), "{timings:?}: both ran at once");
+        for timing in &timings {
+            assert!(
+                timing.seconds > 0.0 && timing.seconds < length(timing.span_ns),
+                "{timing:?}: it never stood still"
+            );
+        }
+        assert_eq!(timings[0].digest, timings[1].digest);
+        // And they go on.
+        assert!(workers.iter_mut().all(|worker| worker.time(&LONG, false).is_ok()));
+    }
 
     #[test]
     fn only_time_within_slices_counts() {

@@ -71,6 +71,8 @@ pub enum Hooks {
     Stock,
     /// It is loaded, and these programs are set; none: detached.
     Loaded(Vec<PathBuf>),
+    /// The same, and somebody watches them as `duckbpf top` does: calls are timed, and the numbers asked for once a second.
+    Watched(Vec<PathBuf>),
     /// Another DuckDB, without hooks, for information.
     Other(Host),
 }
@@ -136,7 +138,7 @@ impl Worker {
     pub fn start(setup: &Setup, hooks: &Hooks) -> Result<Self> {
         let host = match hooks {
             Hooks::Stock => &setup.stock,
-            Hooks::Loaded(_) => &setup.hooked,
+            Hooks::Loaded(_) | Hooks::Watched(_) => &setup.hooked,
             Hooks::Other(host) => host,
         };
         let mut command = host.command();
@@ -161,11 +163,11 @@ impl Worker {
     fn open(&mut self, setup: &Setup, hooks: &Hooks) -> Result<()> {
         let (extension, programs) = match hooks {
             Hooks::Stock | Hooks::Other(_) => (None, [].as_slice()),
-            Hooks::Loaded(programs) => (Some(&setup.extension), programs.as_slice()),
+            Hooks::Loaded(programs) | Hooks::Watched(programs) => (Some(&setup.extension), programs.as_slice()),
         };
         self.ask::<Value>(json!({
             "op": "open", "file": setup.database, "threads": setup.threads, "memory": setup.memory,
-            "extension": extension, "programs": programs,
+            "extension": extension, "programs": programs, "watched": matches!(hooks, Hooks::Watched(_)),
         }))
         .map(drop)
     }

@@ -1,9 +1,7 @@
-//! The 22 queries on the official wheel give the reference answers, also where processes take turns.
+//! The 22 queries on the official wheel give the reference answers.
 
 use std::path::Path;
-use std::time::Instant;
 
-use duckbpf_tpch::run::{Comparison, Configuration};
 use duckbpf_tpch::worker::{Hooks, Host, Setup, Worker};
 use duckbpf_tpch::{answers, queries::QUERIES};
 
@@ -48,27 +46,4 @@ fn the_small_answers_are_right() {
 #[test]
 fn the_answers_at_scale_factor_1_are_right() {
     check("1");
-}
-
-#[test]
-fn what_a_process_stands_still_is_not_its_time() {
-    let Some(setup) = setup("0.01") else { return };
-    let stock = |name: &str| Configuration { name: name.to_owned(), hooks: Hooks::Stock };
-    let configurations = [stock("one"), stock("another")];
-    let comparison = Comparison {
-        setup: &setup,
-        configurations: &configurations,
-        cold_rounds: 0,
-        repeats: 1,
-        repeat_s: f64::INFINITY,
-    };
-    let mut times = comparison.no_times();
-    let began = Instant::now();
-    comparison.run(0..1, &mut times, |_, _| {}).unwrap();
-    let hot: f64 = times.iter().flatten().flat_map(|samples| &samples.hot_s).sum();
-    assert!(hot > 0.0 && hot < began.elapsed().as_secs_f64(), "{hot} s");
-    for (one, another) in times[0].iter().zip(&times[1]) {
-        assert_eq!((one.hot_s.len(), another.hot_s.len()), (1, 1));
-        assert!(one.digests.len() == 1 && one.digests == another.digests);
-    }
 }

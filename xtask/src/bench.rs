@@ -307,6 +307,17 @@ fn others() -> Result<Vec<Configuration>> {
     Ok(others)
 }
 
+/// Makes these of a comparison's runs, with a progress bar.
+pub fn rounds(comparison: &Comparison, rounds: Range<usize>, runs: usize, times: &mut [Times]) -> Result<()> {
+    let bar = bar(comparison.steps() * rounds.len())?;
+    comparison.run(rounds, times, |name, round| {
+        bar.set_message(format!("run {round} of {runs}, {name}"));
+        bar.inc(1);
+    })?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
 fn bar(steps: usize) -> Result<ProgressBar> {
     let style = ProgressStyle::with_template("   [{bar:40}] {percent:>3}%  {elapsed} gone, {eta} left  {msg}")?;
     Ok(ProgressBar::new(steps as u64).with_style(style.progress_chars("=> ")))
@@ -364,9 +375,9 @@ impl<'a> Bench<'a> {
         let names: Vec<_> = self.configurations.iter().map(|configuration| configuration.name.as_str()).collect();
         step(&format!("{runs} runs of each of: {}", names.join(", ")));
         let mut times = comparison.no_times();
-        self.rounds(&comparison, 0..runs.div_ceil(2), &mut times)?;
+        rounds(&comparison, 0..runs.div_ceil(2), runs, &mut times)?;
         let swap = self.live_swap(&times)?;
-        self.rounds(&comparison, runs.div_ceil(2)..runs, &mut times)?;
+        rounds(&comparison, runs.div_ceil(2)..runs, runs, &mut times)?;
         let calls = self.calls()?;
         let (reload, statement_us) = self.reloads()?;
         let measured = Measured { stock: &times[0], detached: times.get(1), attached: times.get(2), calls: &calls };
@@ -396,16 +407,6 @@ impl<'a> Bench<'a> {
         };
         let other = if self.args.carrier == "engine" { "graft" } else { "engine" };
         report.beside(&report_folder(self.args.sf, other))
-    }
-
-    fn rounds(&self, comparison: &Comparison, rounds: Range<usize>, times: &mut [Times]) -> Result<()> {
-        let bar = bar(comparison.steps() * rounds.len())?;
-        comparison.run(rounds, times, |name, round| {
-            bar.set_message(format!("run {round} of {}, {name}", self.args.runs));
-            bar.inc(1);
-        })?;
-        bar.finish_and_clear();
-        Ok(())
     }
 
     /// Swaps programs while queries run, and tells what that did to them.

@@ -1,29 +1,40 @@
 //! `cargo xtask bench state`: what counting every call costs beside the default programs, what it costs to be watched, and how many
-//! events a second reach a ring buffer; into `target/bench/state-sfN/report.json`. benches/state.py says how.
+//! events a second reach a ring buffer; into `target/bench/state-sfN/report.json`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use duckbpf_tpch::machine::Machine;
-use duckbpf_tpch::queries::QUERIES;
+use duckbpf_tpch::report::Set;
+use duckbpf_tpch::run::{Comparison, Configuration};
+use duckbpf_tpch::worker::{Hooks, Host, Setup};
 use serde_json::{Value, json};
 
 use crate::bench::{self, DEFAULTS, find_program};
 use crate::venv::Venv;
 use crate::{extension, graft, paths, process, programs};
 
+/// Hot executions of a query in a run, and seconds after which there are no more.
+const REPEATS: usize = 4;
+const REPEAT_S: f64 = 3.0;
+/// Turns of the events' measurement.
+const EVENT_ROUNDS: usize = 5;
+
 #[derive(clap::Args)]
 pub struct Args {
     /// Scale factor of the data, which are made once and kept
     #[arg(long, default_value_t = 1.0)]
     sf: f64,
-    /// Executions of each query in each configuration
+    /// Runs of each configuration, each in a process of its own
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..))]
-    rounds: u32,
+    runs: u32,
     /// DuckDB's threads [default: one a core]
     #[arg(long)]
     threads: Option<usize>,
+    /// DuckDB's memory limit, such as 8GB [default: DuckDB's own]
+    #[arg(long)]
+    memory: Option<String>,
     /// Take the extension and the programs as they were built last
     #[arg(long)]
     no_build: bool,
@@ -38,17 +49,12 @@ pub fn run(args: Args) -> Result<()> {
     let folder = paths::target("bench").join(format!("state-sf{}", args.sf));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let venv = Venv::ensure()?;
-    let job = job(&args, &venv, &folder)?;
-    let script = paths::root().join("benches").join("state.py");
-    let mut python = venv.command(&paths::root());
+    let setup = setup(&args, &venv)?;
+    let report = json!({
+        "sf": args.sf, "runs": args.runs, "threads": setup.threads, "memory": setup.memory, "machine": Machine::here(),
+        "events": events(&venv, &folder)?, "tpch": tpch(&setup, &folder, args.runs as usize)?,
+    });
     let file = folder.join("report.json");
-    process::run(python.arg(script).arg(job.to_string()).arg(&file))?;
-    let found = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let mut report: Value = serde_json::from_str(&found).context("the script writes a JSON object")?;
-    report["sf"] = json!(args.sf);
-    report["rounds"] = json!(args.rounds);
-    report["threads"] = job["threads"].clone();
-    report["machine"] = serde_json::to_value(Machine::here())?;
     fs::write(&file, serde_json::to_string_pretty(&report)?)
         .with_context(|| format!("cannot write {}", file.display()))?;
     print(&report);
@@ -56,17 +62,45 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn job(args: &Args, venv: &Venv, folder: &Path) -> Result<Value> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+fn setup(args: &Args, venv: &Venv) -> Result<Setup> {
+    let wheel = Host::Wheel { python: venv.python() };
+    Ok(Setup {
+        stock: wheel.clone(),
+        hooked: wheel,
+        database: bench::data(args.sf, venv)?,
+        extension: paths::extension(),
+        threads: args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        memory: args.memory.clone(),
+    })
+}
+
+/// The 22 queries, against the default programs that nobody watches.
+fn tpch(setup: &Setup, folder: &Path, runs: usize) -> Result<Vec<Set>> {
     let defaults = DEFAULTS.into_iter().map(find_program).collect::<Result<Vec<PathBuf>>>()?;
     // A hash program has no maps: the host counts its calls.
-    let counting = [defaults[0].clone(), compile("count_seven", folder)?];
-    let queries: Vec<_> = QUERIES.iter().map(|query| json!([query.number, query.sql])).collect();
-    Ok(json!({
-        "extension": paths::extension(), "file": bench::data(args.sf, venv)?,
-        "threads": args.threads.unwrap_or(cores), "rounds": args.rounds, "event_rounds": 5, "queries": queries,
-        "defaults": defaults, "counting": counting, "emit": compile("emit", folder)?,
-    }))
+    let counting = vec![defaults[0].clone(), compile("count_seven", folder)?];
+    let configuration = |name: &str, hooks| Configuration { name: name.to_owned(), hooks };
+    let configurations = [
+        configuration("defaults", Hooks::Loaded(defaults.clone())),
+        configuration("counting", Hooks::Loaded(counting)),
+        configuration("watched", Hooks::Watched(defaults)),
+    ];
+    let comparison =
+        Comparison { setup, configurations: &configurations, cold_rounds: 0, repeats: REPEATS, repeat_s: REPEAT_S };
+    let mut times = comparison.no_times();
+    bench::rounds(&comparison, 0..runs, runs, &mut times)?;
+    let sets = configurations.iter().zip(&times).skip(1);
+    Ok(sets.map(|(configuration, set)| Set::new(configuration, &times[0], set)).collect())
+}
+
+/// Events a second, by `benches/state.py`.
+fn events(venv: &Venv, folder: &Path) -> Result<Value> {
+    let job = json!({"extension": paths::extension(), "event_rounds": EVENT_ROUNDS, "emit": compile("emit", folder)?});
+    let file = folder.join("events.json");
+    let script = paths::root().join("benches").join("state.py");
+    process::run(venv.command(&paths::root()).arg(script).arg(job.to_string()).arg(&file))?;
+    let found = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&found).context("the script writes a JSON object")
 }
 
 /// One of the programs in benches/state, as authors compile theirs.
@@ -80,13 +114,10 @@ fn compile(name: &str, folder: &Path) -> Result<PathBuf> {
 
 fn print(report: &Value) {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    println!("{:<16}{:>28}{:>28}", "against defaults", "time", "processor time");
-    for (name, kinds) in report["tpch"].as_object().into_iter().flatten() {
-        let interval = |kind: &str| {
-            let [ratio, low, high] = ["ratio", "low", "high"].map(|key| number(&kinds[kind][key]));
-            format!("{ratio:.4} [{low:.4}, {high:.4}]")
-        };
-        println!("{name:<16}{:>28}{:>28}", interval("wall"), interval("processor"));
+    for set in report["tpch"].as_array().into_iter().flatten() {
+        let [ratio, low, high] = [&set["geomean"], &set["interval"][0], &set["interval"][1]].map(number);
+        let name = set["name"].as_str().unwrap_or_default();
+        println!("{name} against the default programs: {ratio:.4} [{low:.4}, {high:.4}]");
     }
     for (what, rate) in [("written", "written_per_second"), ("read in SQL", "read_per_second")] {
         let [median, low, high] = ["median", "low", "high"].map(|key| number(&report["events"][rate][key]) / 1e6);

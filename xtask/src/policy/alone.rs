@@ -9,7 +9,7 @@ use duckbpf_tpch::worker::{Hooks, Host, Setup};
 use serde_json::{Value, json};
 
 use super::Policy;
-use crate::bench::find_program;
+use crate::bench::{find_program, rounds};
 use crate::paths;
 
 /// Policies whose processes are there at once, beside stock's: each has the data in memory.
@@ -48,7 +48,7 @@ fn beside_stock(python: &Path, database: &Path, policies: &[&Policy], runs: usiz
         repeat_s: f64::INFINITY,
     };
     let mut times = comparison.no_times();
-    comparison.run(0..runs, &mut times, |_, _| {})?;
+    rounds(&comparison, 0..runs, runs, &mut times)?;
     let stock = &times[0];
     let loss = |attached: &duckbpf_tpch::run::Times| {
         let both = || stock.iter().zip(attached);
