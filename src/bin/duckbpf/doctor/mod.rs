@@ -21,9 +21,9 @@ use crate::{output::table, socket::Client};
 pub struct Arguments {
     #[command(flatten)]
     client: Client,
-    /// The Python whose duckdb is looked at
-    #[arg(long, default_value = "python3")]
-    python: PathBuf,
+    /// The Python whose duckdb is looked at [default: that of the environment in which this command lies, or else python3]
+    #[arg(long)]
+    python: Option<PathBuf>,
     /// A DuckDB library to look at, instead of Python's
     #[arg(long)]
     library: Option<PathBuf>,
@@ -91,7 +91,7 @@ fn duckdb(arguments: &Arguments) -> Finding {
     const WHAT: &str = "DuckDB";
     let path = match &arguments.library {
         Some(path) => Ok(path.clone()),
-        None => library_of(&arguments.python),
+        None => library_of(&arguments.python.clone().unwrap_or_else(python_nearby)),
     };
     let build = path.and_then(|path| build_id(&path).map(|build| (path, build)));
     match build {
@@ -114,6 +114,12 @@ fn duckdb(arguments: &Arguments) -> Finding {
             ),
         },
     }
+}
+
+/// The Python that shares a folder with this command, as in an environment where the wheel is installed.
+fn python_nearby() -> PathBuf {
+    let nearby = std::env::current_exe().ok().map(|command| command.with_file_name("python3"));
+    nearby.filter(|python| python.exists()).unwrap_or_else(|| "python3".into())
 }
 
 /// The library that `import duckdb` loads.
@@ -279,11 +285,8 @@ mod tests {
 
     #[test]
     fn an_unknown_build_is_a_failure_and_no_library_a_warning() {
-        let arguments = |library: PathBuf| Arguments {
-            client: Client::nowhere(),
-            python: "python3".into(),
-            library: Some(library),
-        };
+        let arguments =
+            |library: PathBuf| Arguments { client: Client::nowhere(), python: None, library: Some(library) };
         let own = std::env::current_exe().unwrap();
         // Linkers of ours write a build id, or none: either way it is no DuckDB.
         assert_ne!(duckdb(&arguments(own)).state, State::Ok);
