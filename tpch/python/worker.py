@@ -22,6 +22,8 @@ import duckdb
 
 con = None
 database = None
+# Set when there are no more requests.
+finished = threading.Event()
 
 
 def open_(file, threads, memory, extension, programs, watched):
@@ -60,12 +62,11 @@ def watch():
         assert b'"ok"' in lines.readline(), operation
 
     def look():
-        while True:
-            time.sleep(1)
+        while not finished.wait(1):
             ask("stats")
 
     ask("sampling", on=True)
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=look).start()
 
 
 def set_programs(connection, programs):
@@ -217,3 +218,4 @@ for line in sys.stdin:
     except duckdb.Error as error:
         answer = {"error": str(error)}
     print(json.dumps(answer), flush=True)
+finished.set()
