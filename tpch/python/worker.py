@@ -126,7 +126,10 @@ def rows(sql):
 
 
 def counters():
-    return {hook: (calls, keys) for hook, calls, keys in con.execute("SELECT hook, calls, keys FROM hook_points()").fetchall()}
+    return {
+        hook: (calls, keys)
+        for hook, calls, keys in con.execute("SELECT hook, calls, keys FROM hook_points()").fetchall()
+    }
 
 
 def count(sql):
@@ -154,7 +157,7 @@ def reload(program, repeats):
     for _ in range(repeats):
         (start, end), _ = run(con, statement)
         samples["total_ns"].append(end - start)
-        for phase, value in zip(phases, con.execute(query, [name]).fetchone()):
+        for phase, value in zip(phases, con.execute(query, [name]).fetchone(), strict=True):
             samples[phase].append(value or 0)
     return samples
 
@@ -208,7 +211,15 @@ def swap(queries, clients, seconds, pause_s, sets):
     return {**{key: sum(count[key] for count in counts) for key in counts[0]}, "swap_ns": times}
 
 
-OPERATIONS = {"open": open_, "time": time_, "rows": rows, "count": count, "reload": reload, "statement": statement, "swap": swap}
+OPERATIONS = {
+    "open": open_,
+    "time": time_,
+    "rows": rows,
+    "count": count,
+    "reload": reload,
+    "statement": statement,
+    "swap": swap,
+}
 
 
 for line in sys.stdin:
