@@ -108,6 +108,17 @@ pub enum Cond {
     SLe,
 }
 
+impl Cond {
+    /// Whether it holds of two equal numbers. None: that depends on them.
+    pub fn of_equals(self) -> Option<bool> {
+        match self {
+            Cond::Eq | Cond::Ge | Cond::Le | Cond::SGe | Cond::SLe => Some(true),
+            Cond::Ne | Cond::Gt | Cond::Lt | Cond::SGt | Cond::SLt => Some(false),
+            Cond::Set => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByteOrder {
     /// To little endian: truncation, on x86-64.

@@ -42,8 +42,8 @@ pub enum Opinion {
     Rejects(String),
 }
 
-/// Words of refusals that are about speculation only.
-const SPECULATION: [&str; 2] = ["for !root", "prohibited for !root"];
+/// Words of refusals without CAP_PERFMON that are about speculation only, or about limits: what is explored for its sake counts.
+const SPECULATION: [&str; 4] = ["for !root", "too large", "too complex", "Cannot allocate memory"];
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -319,16 +319,20 @@ fn load(mut request: Request) -> Result<Answer, String> {
         func_info_cnt: info.len() as u32,
         ..ProgLoad::default()
     };
-    if let Ok(program) = bpf_fd(BPF_PROG_LOAD, &mut attributes) {
-        let results = request.contexts.iter_mut().map(|context| run(&program, context)).collect::<Result<_, _>>()?;
-        return Ok(Answer { opinion: Opinion::Accepts, results });
-    }
-    // Why costs much more than whether. Of a log that is too long the kernel keeps the end.
+    let refusal = match bpf_fd(BPF_PROG_LOAD, &mut attributes) {
+        Ok(program) => {
+            let results =
+                request.contexts.iter_mut().map(|context| run(&program, context)).collect::<Result<_, _>>()?;
+            return Ok(Answer { opinion: Opinion::Accepts, results });
+        }
+        Err(refusal) => refusal,
+    };
+    // Why costs much more than whether. Of a log that is too long the kernel keeps the end, and another error stands for the first.
     let mut log = vec![0u8; 1 << 16];
     (attributes.log_level, attributes.log_size, attributes.log_buf) = (1, log.len() as u32, log.as_mut_ptr() as u64);
     let opinion = match bpf_fd(BPF_PROG_LOAD, &mut attributes) {
         Ok(_) => Opinion::Accepts,
-        Err(error) => Opinion::Rejects(format!("{} ({error})", last_words(&log))),
+        Err(_) => Opinion::Rejects(format!("{} ({refusal})", last_words(&log))),
     };
     Ok(Answer { opinion, results: Vec::new() })
 }
@@ -366,7 +370,10 @@ mod tests {
     use super::*;
     use crate::{
         helpers::Env,
-        testing::{corpus, fuzz, vague},
+        testing::{
+            corpus, fuzz,
+            vague::{self, Knowledge},
+        },
         verifier,
         vm::{Code, Input, Machine, Quiet},
     };
@@ -378,7 +385,7 @@ mod tests {
         why: &'static str,
     }
 
-    const EXPLAINED: [Explained; 10] = [
+    const EXPLAINED: [Explained; 15] = [
         Explained {
             words: "combined stack size",
             program: any,
@@ -412,19 +419,45 @@ mod tests {
         },
         Explained {
             words: "",
-            program: hangs_on_quotients,
+            program: |object| vague::hangs_on(object, &[Knowledge::Quotients]),
             why: "it knows nothing of quotients, remainders and shifts by a register; what we know of them is proved in \
                 domain/tests",
         },
         Explained {
             words: "",
-            program: hangs_on_itself,
+            program: |object| vague::hangs_on(object, &[Knowledge::Itself]),
             why: "it takes both ways of a comparison of a register with itself; one of them is never taken",
+        },
+        Explained {
+            words: "",
+            program: |object| vague::hangs_on(object, &[Knowledge::NegativeShifts]),
+            why: "it forgets the bounds of a negative number that is shifted to the left",
+        },
+        Explained {
+            words: "",
+            program: |object| vague::hangs_on(object, &[Knowledge::BitTests]),
+            why: "it takes both ways of a test of bits that are known by the number's range alone",
+        },
+        Explained {
+            words: "",
+            program: |object| vague::hangs_on(object, &[Knowledge::Parts]),
+            why: "of a number on the stack it knows no part but the lowest",
         },
         Explained {
             words: "variable-offset",
             program: is_bounded_with_both_signs,
             why: "of a number above a constant it forgets that once a signed comparison has shown that it is not negative",
+        },
+        Explained {
+            words: "attempt to corrupt spilled pointer",
+            program: overwrites_what_a_round_left,
+            why: "it refuses to overwrite a part of a pointer that an earlier round of a loop left on the stack; to us, what is \
+                left counts as unwritten in every round, and nothing reads it",
+        },
+        Explained {
+            words: "",
+            program: |object| vague::hangs_on(object, &Knowledge::ALL),
+            why: "several of what it does not know, one behind the other",
         },
     ];
     /// So many unexplained programs are made small.
@@ -456,14 +489,9 @@ mod tests {
         })
     }
 
-    /// We refuse it, too, where quotients, remainders and shifts by a register may be any number.
-    fn hangs_on_quotients(object: &Object) -> bool {
-        verifier::judge_generic(&vague::without_quotients(object)).is_err()
-    }
-
-    /// We refuse it, too, where a comparison of a register with itself takes the way that it never takes.
-    fn hangs_on_itself(object: &Object) -> bool {
-        vague::with_the_other_way(object).any(|other| verifier::judge_generic(&other).is_err())
+    /// We refuse it, too, where the first rounds of loops are explored one by one.
+    fn overwrites_what_a_round_left(object: &Object) -> bool {
+        verifier::judge_patiently(object).is_err_and(|rejection| rejection.id() == "stack-pointer-corrupted")
     }
 
     /// `if a > k goto`, unsigned, and there, of `a` or a copy: `if b s< 0 goto`, `if b s> less goto`. Nothing comes behind these.

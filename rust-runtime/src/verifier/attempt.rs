@@ -646,7 +646,7 @@ impl Walk<'_> {
             if is_careful || at.is_needed(&attempt.widened, &attempt.demanded) {
                 (*other, is_found) = (number, false);
             } else {
-                let is_half = other.range.umax() <= u64::from(u32::MAX) && number.range.umax() <= u64::from(u32::MAX);
+                let is_half = other.range.is_half() && number.range.is_half();
                 let range = if is_half { Scalar::unknown().truncate(4) } else { Scalar::unknown() };
                 *other = Num::symbol(range, self.fresh());
             }

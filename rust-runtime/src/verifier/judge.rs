@@ -57,7 +57,18 @@ pub fn judge_bytes(bytes: &[u8], profile: Profile, log: bool) -> Result<Vec<Verd
 /// What the generic rules say of an object's only program, for tests.
 #[cfg(any(test, feature = "testing"))]
 pub fn judge_generic(object: &Object) -> Result<(), Box<Rejection>> {
-    check(object, 0, &rules::generic("syscall"), Options::default(), &mut Recorder::default()).map(|_| ())
+    judge_by(object, Options::default())
+}
+
+/// The same, with some rounds of each loop explored one by one.
+#[cfg(test)]
+pub fn judge_patiently(object: &Object) -> Result<(), Box<Rejection>> {
+    judge_by(object, Options { patient: true, ..Options::default() })
+}
+
+#[cfg(any(test, feature = "testing"))]
+fn judge_by(object: &Object, options: Options) -> Result<(), Box<Rejection>> {
+    check(object, 0, &rules::generic("syscall"), options, &mut Recorder::default()).map(|_| ())
 }
 
 fn judge_program(object: &Object, index: usize, profile: Profile, log: bool) -> Verdict {

@@ -19,7 +19,7 @@ use super::{
     stack::{CELLS, Cell, Stack},
     state::{ActiveLoop, Mark, State},
     value::{Id, Link, Num, Pointer, Target, Value},
-    walk::{MAX_STORED, Walk, bytes_of},
+    walk::{Walk, bytes_of},
 };
 
 /// How often ranges are joined at a place before bounds that grow are given up.
@@ -48,7 +48,7 @@ impl Walk<'_> {
     /// for what is now to be stored; None: the way is as it was.
     pub fn loosen(&mut self, pc: usize) -> Option<u32> {
         let is_tight = self.tight.len() > MAX_RETURNS || self.tight.contains(&pc);
-        if self.options.strict || is_tight || self.is_trial() || self.memory >= MAX_STORED {
+        if self.options.strict || is_tight || self.is_trial() || !self.has_room() {
             return None;
         }
         let (index, fixed) = self.met_before(pc)?;
@@ -207,9 +207,8 @@ impl Join {
             return old.join(new);
         }
         // What 32-bit instructions made has no upper half, however far it goes.
-        let is_half = old.umax().max(new.umax()) <= u64::from(u32::MAX);
         let wide = old.widen(new);
-        if is_half { wide.truncate(4) } else { wide }
+        if old.is_half() && new.is_half() { wide.truncate(4) } else { wide }
     }
 
     fn fresh(&mut self) -> Id {

@@ -45,6 +45,8 @@ mod value;
 mod walk;
 
 pub use graph::Graph;
+#[cfg(test)]
+pub use judge::judge_patiently;
 pub use judge::{Accepted, Profile, Verdict, judge};
 #[cfg(any(test, feature = "testing"))]
 pub use judge::{judge_bytes, judge_generic};

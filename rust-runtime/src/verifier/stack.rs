@@ -201,7 +201,7 @@ impl Stack {
                 self.set(cell - 1, Cell::High);
             }
             (4, Value::Number(number)) => {
-                let fits = number.range.umax() <= u64::from(u32::MAX);
+                let fits = number.range.is_half();
                 let low = if fits { number } else { Num::plain(number.range.truncate(4)) };
                 self.set(cell, Cell::Word(Rc::new(low)));
             }

@@ -146,7 +146,7 @@ impl Walk<'_> {
     fn moved(&mut self, number: Num, width: Width) -> Num {
         match width {
             Width::W64 => number,
-            Width::W32 if number.range.umax() <= u64::from(u32::MAX) || self.is_counter(&number) => number,
+            Width::W32 if number.range.is_half() || self.is_counter(&number) => number,
             Width::W32 => {
                 let symbol = self.fresh();
                 Num::symbol(number.range.zero_extend32(), symbol)
@@ -260,7 +260,11 @@ impl Walk<'_> {
         next: usize,
     ) -> Result<Next, Reason> {
         let orders = self.orders(cond, width, &a, &b);
+        let decided = if distance(&a, &b) == Some(0) { cond.of_equals() } else { None };
         let sides = [true, false].map(|taken| {
+            if decided == Some(!taken) {
+                return None;
+            }
             let (x, y) = a.range.refine(cond, width, &b.range, taken)?;
             let order = orders[usize::from(!taken)].filter(|_| matches!(cond, Cond::Eq | Cond::Ne));
             let Some(order) = order else { return Some((x, y)) };
@@ -623,7 +627,7 @@ fn times(link: Link, by: i64) -> Option<Link> {
 fn is_same_in_64(op: Alu, a: &Num, b: &Num) -> bool {
     let wide = a.range.alu(op, &b.range, Width::W64);
     // The lower half of a result depends on the lower halves alone.
-    wide.smin() >= 0 && wide.umax() <= u64::from(u32::MAX)
+    wide.is_half()
 }
 
 fn leak(operand: Operand) -> Reason {

@@ -22,7 +22,7 @@ use crate::object::{Object, ProgramText};
 /// Bytes that states and ways may take, as estimated: about half of what the process then has. Beyond a part of it none are
 /// stored for comparison.
 const MAX_MEMORY: usize = 40 << 20;
-pub const MAX_STORED: usize = 24 << 20;
+const MAX_STORED: usize = 24 << 20;
 /// Loops that may be active within each other.
 pub const MAX_LOOPS: usize = 32;
 /// Instructions of a way that messages look back at.
@@ -367,8 +367,8 @@ impl<'a> Walk<'a> {
                 return Ok(Some(next));
             }
             let joins = self.loosen(pc);
-            if self.unstored >= STEPS_BETWEEN || joins.is_some() {
-                self.store(pc, joins.unwrap_or(0));
+            if (self.unstored >= STEPS_BETWEEN || joins.is_some()) && self.has_room() {
+                self.open(pc, joins.unwrap_or(0));
             }
         }
         Ok(None)
@@ -445,8 +445,8 @@ impl<'a> Walk<'a> {
                 return Ok(None);
             }
         }
-        if is_worth_storing {
-            self.store(pc, 0);
+        if is_worth_storing && self.has_room() {
+            self.open(pc, 0);
         }
         Ok(None)
     }
@@ -561,16 +561,14 @@ impl<'a> Walk<'a> {
         Some(fixed)
     }
 
-    /// Keeps the current state for comparison, if there is room.
-    fn store(&mut self, pc: usize, joins: u32) {
-        if self.memory < MAX_STORED {
-            self.open(pc, joins);
-        }
+    /// More states may be stored.
+    pub fn has_room(&self) -> bool {
+        self.memory < MAX_STORED
     }
 
-    /// A node at a loop's first arrival, which is stored if there is room. It is there in any case: attempts return to it.
+    /// A node whose state is stored if there is room. At a loop's first arrival it is there in any case: attempts return to it.
     pub fn open(&mut self, pc: usize, joins: u32) {
-        let state = (self.memory < MAX_STORED).then(|| (pc, self.state.clone()));
+        let state = self.has_room().then(|| (pc, self.state.clone()));
         let is_stored = state.is_some();
         self.unstored = 0;
         self.push_node(1, state, 0);

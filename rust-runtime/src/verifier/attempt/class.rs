@@ -2,7 +2,7 @@
 
 use super::{FAR, MANY};
 use crate::{
-    isa::{Alu, Cond, Width},
+    isa::{Cond, Width},
     verifier::{
         cover::Fixed,
         domain::Scalar,
@@ -162,10 +162,7 @@ impl Class {
         let (a, b) = (at(self.low), at(self.high));
         let (Ok(low), Ok(high)) = (i64::try_from(a.min(b)), i64::try_from(a.max(b))) else { return Scalar::unknown() };
         // All have the same lowest bits.
-        let shift = link.scale.trailing_zeros().min(63);
-        let lowest = Scalar::constant(link.add as u64 & ((1 << shift) - 1));
-        let stride = Scalar::unknown().alu(Alu::Lsh, &Scalar::constant(shift.into()), Width::W64);
-        let stride = stride.alu(Alu::Or, &lowest, Width::W64);
+        let stride = Scalar::ending_in(link.add as u64, link.scale.trailing_zeros());
         Scalar::signed(low, high)
             .refine(Cond::Eq, Width::W64, &stride, true)
             .map_or(Scalar::unknown(), |(range, _)| range)

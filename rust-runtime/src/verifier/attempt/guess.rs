@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{Class, MANY};
 use crate::{
-    isa::{Alu, R10, Width},
+    isa::R10,
     verifier::{
         domain::Scalar,
         need::Need,
@@ -303,7 +303,7 @@ impl<'a, 'b> Guess<'a, 'b> {
                 (Cell::Word(x), Cell::Word(y)) => {
                     let merged = number(self, x, y, At::Cell(frame, cell));
                     // Four bytes hold no more.
-                    let fits = merged.range.umax() <= u64::from(u32::MAX);
+                    let fits = merged.range.is_half();
                     fits.then(|| Cell::Word(Rc::new(merged)))
                 }
                 _ => None,
@@ -416,7 +416,7 @@ impl<'a, 'b> Guess<'a, 'b> {
 
     /// Bounds that grow are given up in later guesses. What 32-bit instructions made has no upper half, however far it goes.
     fn joined_ranges(&self, a: &Scalar, b: &Scalar) -> Scalar {
-        let is_half = a.umax() <= u64::from(u32::MAX) && b.umax() <= u64::from(u32::MAX);
+        let is_half = a.is_half() && b.is_half();
         let grows = b.umax() > a.umax() || b.smax() > a.smax();
         match self.round < WIDEN_FROM {
             true => a.join(b),
@@ -448,8 +448,5 @@ impl<'a, 'b> Guess<'a, 'b> {
 /// All numbers with the lowest bits of a range, where these are known.
 fn multiples(range: &Scalar) -> Scalar {
     let bits = range.bits();
-    let known = bits.mask.trailing_zeros().min(63);
-    let lowest = Scalar::constant(bits.value & ((1 << known) - 1));
-    let stride = Scalar::unknown().alu(Alu::Lsh, &Scalar::constant(known.into()), Width::W64);
-    stride.alu(Alu::Or, &lowest, Width::W64)
+    Scalar::ending_in(bits.value, bits.mask.trailing_zeros())
 }

@@ -59,8 +59,20 @@ impl<const W: u32, const H: u32> Number<W, H> {
         number.settle().unwrap_or_default()
     }
 
+    /// All numbers whose lowest `bits` bits are those of `value`.
+    pub fn ending_in(value: u64, bits: u32) -> Self {
+        let known = tnum::ones(bits);
+        let wide = Word::from_bits(Tnum { value: value & known, mask: !known }, W);
+        Number { wide, half: wide.low(H, W) }.settled()
+    }
+
     pub fn is_constant(&self) -> Option<u64> {
         self.wide.is_constant()
+    }
+
+    /// Its upper half is zero.
+    pub fn is_half(&self) -> bool {
+        self.wide.umax <= tnum::ones(H)
     }
 
     pub fn umin(&self) -> u64 {
@@ -121,6 +133,11 @@ impl<const W: u32, const H: u32> Number<W, H> {
         }
         if width == Width::W32 {
             return Self::zero_extended(self.half.alu(op, other.half, H));
+        }
+        // Of any number plus another nothing is known.
+        let is_unknown = |number: &Self| *number == Self::unknown();
+        if matches!(op, Alu::Add | Alu::Sub | Alu::Xor) && (is_unknown(self) || is_unknown(other)) {
+            return Self::unknown();
         }
         let wide = self.wide.alu(op, other.wide, W);
         // The lower half of these depends on the lower halves alone.
@@ -191,7 +208,9 @@ impl<const W: u32, const H: u32> Number<W, H> {
         if (width, cond) == (Width::W64, equal) {
             (a.half, b.half) = a.half.assume(Cond::Eq, b.half, H)?;
         }
-        Some((a.settle()?, b.settle()?))
+        // What did not change is settled.
+        let settled = |number: Self, before: &Self| if number == *before { Some(number) } else { number.settle() };
+        Some((settled(a, self)?, settled(b, other)?))
     }
 
     /// A number without anything in its upper half.

@@ -281,7 +281,17 @@ impl Word {
         if on(Bug::ProductOverflow) {
             return Word::from_unsigned((0, unsigned.1 as u64 & ones(n)), n).forced(n);
         }
-        Word::wrapped(self.bits.mul(other.bits), unsigned, signed, n)
+        Word::wrapped(self.product_bits(other, n), unsigned, signed, n)
+    }
+
+    /// Where nothing is known of one factor, a product has the zeros at the other's end. That is what multiplying gives, sooner.
+    fn product_bits(self, other: Word, n: u32) -> Tnum {
+        for (one, by) in [(self.bits, other.bits.max()), (other.bits, self.bits.max())] {
+            if one == Tnum::unknown(n) && by != 0 {
+                return one.shift_left(by.trailing_zeros()).low(n);
+            }
+        }
+        self.bits.mul(other.bits)
     }
 
     fn and(self, other: Word, n: u32) -> Word {
@@ -300,6 +310,10 @@ impl Word {
 
     /// Shifts by every count that is possible.
     fn shift(self, other: Word, n: u32, by: fn(Word, u32, u32) -> Word) -> Word {
+        // It may be shifted by 0.
+        if self == Word::unknown(n) && other.contains(0, n) {
+            return self;
+        }
         let counts = other.and(Word::constant(u64::from(n - 1), n), n);
         let possible = (counts.umin..=counts.umax).filter(|&count| counts.bits.contains(count));
         let results = possible.map(|count| by(self, count as u32, n));

@@ -165,6 +165,18 @@ fn numbers_refined_keep_what_may_be() {
 }
 
 #[test]
+fn numbers_by_their_lowest_bits() {
+    for value in 0..16 {
+        for bits in 0..=4 {
+            let number = Number::<4, 2>::ending_in(value, bits);
+            let ends_so = |x: &u64| (x ^ value) & ones(bits) == 0;
+            assert!((0..16).all(|x| number.contains(x) == ends_so(&x)), "{value} {bits}: {number:?}");
+            assert_eq!(number.is_half(), (0..16).filter(ends_so).all(|x| x < 4), "{value} {bits}");
+        }
+    }
+}
+
+#[test]
 fn numbers_joined_widened_and_resized() {
     let mut random = Random(8);
     for (a, set_a) in partners(&mut random, 20_000, 200_000) {
