@@ -1,5 +1,5 @@
 """Rows of target/bench/hooks.json that need a loaded graft: what a hookpoint costs inside the official wheel, and what loading a
-program takes. `cargo xtask bench hooks` runs it: graft.py <extension> <folder of programs> <file to write>."""
+program takes. `cargo xtask bench hooks` runs it: graft.py <extension> <file to write> <default program>..."""
 
 import ctypes
 import json
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import duckdb
 
-DEFAULTS = ["hash", "schedule_task", "execute_forever", "load", "update_used_memory", "allocate_new_block", "unpin"]
 RELOADS = 300
 PASSES = 100_000
 TURNS = 20
@@ -21,23 +20,24 @@ def quantile(values, share):
     return values[min(len(values) - 1, int(len(values) * share))]
 
 
-def main(extension, programs, out):
+def main(extension, out, programs):
     con = duckdb.connect(config={"allow_unsigned_extensions": "true"})
     con.execute(f"LOAD '{extension}'")
     # The library that LOAD opened: the same file is the same library.
     measure = ctypes.CDLL(extension).duckbpf_measure
     measure.restype, measure.argtypes = ctypes.c_uint64, [ctypes.c_uint64]
 
-    def attach(name):
-        con.execute(f"SET hook_program = '{programs / f'default_{name}.bpf.o'}'")
+    def attach(program):
+        con.execute(f"SET hook_program = '{program}'")
 
     def hookpoint():
         return min(measure(PASSES) for _ in range(ROUNDS)) / PASSES
 
+    load = next(program for program in programs if program.name == "default_load.bpf.o")
     # By turns, so that whatever else the machine does falls on all of them.
     states = {
         "detached hookpoint": lambda: con.execute("SET hook_program = ''"),
-        "attached hookpoint": lambda: attach("load"),
+        "attached hookpoint": lambda: attach(load),
         "hookpoint with statistics": lambda: con.execute("SET hook_sampling = true"),
     }
     fewest = dict.fromkeys(states, float("inf"))
@@ -49,14 +49,14 @@ def main(extension, programs, out):
     rows = [{"name": name, "ours": ours, "unit": "ns"} for name, ours in fewest.items()]
 
     publish, reload = [], []
-    for name in DEFAULTS:
-        attach(name)
+    for program in programs:
+        attach(program)
         for _ in range(RELOADS):
-            attach(name)
+            attach(program)
             phases = con.execute(f"SELECT {', '.join(PHASES)} FROM hook_programs()").fetchone()
             publish.append(phases[-1])
             reload.append(sum(phases))
-        print(f"reload of default_{name}: p50 {quantile(reload[-RELOADS:], 0.5) / 1000:.1f} us", file=sys.stderr)
+        print(f"reload of {program.name}: p50 {quantile(reload[-RELOADS:], 0.5) / 1000:.1f} us", file=sys.stderr)
     for name, values in [("publish", publish), ("reload of a default program", reload)]:
         p50, p99 = quantile(values, 0.5) / 1000, quantile(values, 0.99) / 1000
         rows.append({"name": name, "ours": p50, "unit": "us", "p99": p99})
@@ -64,4 +64,4 @@ def main(extension, programs, out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], sys.argv[2], [Path(program) for program in sys.argv[3:]])

@@ -3,7 +3,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -28,24 +27,7 @@ fn entries(folder: &str) -> Vec<PathBuf> {
 /// Compiles a program into a folder, as `cargo xtask programs` does.
 fn compile(name: &str, source: &Path, into: &Path) -> PathBuf {
     let object = into.join(name).with_extension("o");
-    let status = Command::new("clang-19")
-        .current_dir(root())
-        .args([
-            "-target",
-            "bpf",
-            "-mcpu=v4",
-            "-O2",
-            "-g",
-            "-I",
-            "extensions-c/include",
-            "-I",
-            "hook-shim/include",
-            "-c",
-        ])
-        .args([source, Path::new("-o"), &object])
-        .status()
-        .expect("clang-19 compiles programs: apt-get install clang-19");
-    assert!(status.success(), "{} does not compile", source.display());
+    testing::clang::compile(source, &object, &["-mcpu=v4"]);
     object
 }
 

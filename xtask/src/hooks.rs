@@ -1,12 +1,13 @@
 //! `cargo xtask bench hooks`: what a call, a key and a load cost, into `target/bench/hooks.json`. What needs no database is measured by
 //! duckbpf-benches, the rest in the official wheel with the graft loaded.
 
+use crate::bench::{DEFAULTS, find_program};
 use crate::venv::Venv;
 use crate::{extension, graft, paths, process, programs};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The rows, in the order in which they are written.
 const ROWS: [&str; 11] = [
@@ -40,10 +41,11 @@ pub fn run(args: Args) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let (native, grafted) = (folder.join("hooks-native.json"), folder.join("hooks-graft.json"));
     let bench = ["run", "--release", "--quiet", "--package", "duckbpf-benches", "--bin", "hooks", "--"];
-    process::run(process::cargo(&paths::root(), bench).arg(paths::programs()).arg(&native))?;
+    let defaults = DEFAULTS.into_iter().map(find_program).collect::<Result<Vec<PathBuf>>>()?;
+    process::run(process::cargo(&paths::root(), bench).arg(&native).args(&defaults))?;
     let script = paths::root().join("benches").join("graft.py");
     let mut python = Venv::ensure()?.command(&paths::root());
-    process::run(python.arg(script).arg(paths::extension()).arg(paths::programs()).arg(&grafted))?;
+    process::run(python.arg(script).arg(paths::extension()).arg(&grafted).args(&defaults))?;
     let mut found = read(&native)?;
     found.extend(read(&grafted)?);
     let rows = complete(&found)?;

@@ -4,7 +4,7 @@
 use std::{
     ffi::c_void,
     hint::black_box,
-    path::Path,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -43,14 +43,13 @@ impl Row {
 }
 
 fn main() -> Result<()> {
-    let mut arguments = std::env::args_os().skip(1);
-    let (Some(programs), Some(path)) = (arguments.next(), arguments.next()) else {
-        bail!("usage: hooks <folder of programs> <file to write>")
-    };
-    let parts = [keys()?, codegen()?, calls()?, hookpoints()?, vec![publish()?, reload(Path::new(&programs))?]];
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let Some(path) = arguments.next() else { bail!("usage: hooks <file to write> <default program>...") };
+    let defaults: Vec<PathBuf> = arguments.collect();
+    let parts = [keys()?, codegen()?, calls()?, hookpoints()?, vec![publish()?, reload(&defaults)?]];
     let rows = parts.into_iter().flatten().collect::<Vec<Row>>();
     let text = serde_json::to_string_pretty(&rows)?;
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", Path::new(&path).display()))
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Work that is measured by turns with other work; each gives nanoseconds for one of what it does.
@@ -199,15 +198,12 @@ fn publish() -> Result<Row> {
 const FIRST_RELOAD_US: f64 = 186.0;
 
 /// The default programs that rbpf takes, by its means: read, their section found, checked in its way, compiled; the median.
-fn reload(programs: &Path) -> Result<Row> {
+fn reload(programs: &[PathBuf]) -> Result<Row> {
     const RELOADS: usize = 300;
-    let names =
-        ["hash", "schedule_task", "execute_forever", "load", "update_used_memory", "allocate_new_block", "unpin"];
     let mut took = Vec::new();
-    for name in names {
-        let path = programs.join(format!("default_{name}.bpf.o"));
+    for path in programs {
         let reload = || -> Result<bool> {
-            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
             let elf = object::File::parse(&*bytes)?;
             let section = elf.sections().find(|section| section.name().is_ok_and(|name| name.starts_with("duckdb/")));
             let code = section.with_context(|| format!("{} has no program", path.display()))?;
@@ -215,7 +211,7 @@ fn reload(programs: &Path) -> Result<Row> {
             Ok(vm.is_ok_and(|mut vm| vm.jit_compile().is_ok()))
         };
         if !reload()? {
-            eprintln!("rbpf does not take default_{name}");
+            eprintln!("rbpf does not take {}", path.display());
             continue;
         }
         for _ in 0..RELOADS {

@@ -5,6 +5,7 @@
 
 pub mod asm;
 mod bytecode;
+pub mod clang;
 pub mod corpus;
 pub mod fuzz;
 #[cfg(test)]

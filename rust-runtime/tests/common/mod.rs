@@ -4,9 +4,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     sync::OnceLock,
 };
+
+use duckbpf_runtime::testing;
 
 pub const GALLERY: [&str; 28] = [
     "calm-checkpoints",
@@ -39,22 +40,9 @@ pub const GALLERY: [&str; 28] = [
     "wy-hash",
 ];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 /// Compiles C into an object.
 pub fn compile(source: &Path, object: &Path, mcpu: &str) {
-    let output = Command::new("clang-19")
-        .current_dir(root())
-        .args(["-target", "bpf", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-I", "extensions-c/include"])
-        .args(["-I", "hook-shim/include", "-c", &format!("-mcpu={mcpu}")])
-        .arg(source)
-        .arg("-o")
-        .arg(object)
-        .output()
-        .expect("clang-19 compiles programs: apt-get install clang-19");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    testing::clang::compile(source, object, &["-Wall", "-Wextra", "-Werror", &format!("-mcpu={mcpu}")]);
 }
 
 /// A folder that stays until the test binary ends.
