@@ -12,9 +12,13 @@ use std::{
 };
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use duckbpf_abi::duckbpf_load_ctx;
 use duckbpf_runtime::{
     MapDef, MapKind, Records,
-    testing::maps::{Body, Budget, Map, Reclaimer},
+    testing::{
+        Bytecode,
+        maps::{Body, Budget, Map, Reclaimer},
+    },
 };
 
 const KEYS: u64 = 4096;
@@ -34,11 +38,18 @@ fn lookup(map: &Map, key: u64) -> *mut u8 {
     unsafe { map.lookup((&raw const key).cast(), || 0) }
 }
 
+/// Puts every key in, up to 24 bytes long.
+fn fill(map: &Map) {
+    for key in 0..KEYS {
+        let words = [key, 0, 0];
+        // SAFETY: keys have at most 24 bytes, values have eight.
+        assert!(unsafe { map.update(words.as_ptr().cast(), (&raw const key).cast(), || 0, 0) }.is_ok());
+    }
+}
+
 fn full(kind: MapKind, key: u32) -> Arc<Map> {
     let map = map(kind, key);
-    for key in 0..KEYS {
-        assert!(update(&map, key, key, 0));
-    }
+    fill(&map);
     map
 }
 
@@ -88,6 +99,86 @@ fn one_thread(criterion: &mut Criterion) {
             inserted
         });
     });
+    group.finish();
+}
+
+/// Lookups in one call of a program.
+const LOOKUPS: u64 = 32;
+
+/// A program that makes keys as [`next`] does, begins with the one that its context names, and ends with the next one. It looks each up in a
+/// map of a kind, and adds up what it finds; without a map it adds up the keys, which it reads back from its stack.
+fn lookups(map: Option<(&str, u32)>) -> Bytecode {
+    let declaration = map.map(|(kind, size)| format!("map values {kind} {size} 8 {KEYS}"));
+    let find = match map {
+        Some(_) => {
+            "r1 = map[values] ll
+            r2 = r10
+            r2 += -24
+            call map_lookup_elem
+            if r0 == 0 goto out
+            r0 = *(u64 *)(r0 + 0)"
+        }
+        None => "r0 = *(u64 *)(r10 - 24)",
+    };
+    let one = format!(
+        "r6 *= r7
+        r6 += 0x14057b7
+        r1 = r6
+        r1 >>= 40
+        r1 &= {}
+        *(u64 *)(r10 - 24) = r1
+        {find}
+        r8 += r0\n",
+        KEYS - 1
+    );
+    Bytecode::assemble(&format!(
+        "hook load
+        {}
+        r6 = *(u64 *)(r1 + 32)
+        r7 = 0x5851f42d4c957f2d ll
+        r8 = 0
+        *(u64 *)(r10 - 16) = 0
+        *(u64 *)(r10 - 8) = 0
+        {}
+        r0 = r6
+        exit
+        {}",
+        declaration.unwrap_or_default(),
+        one.repeat(LOOKUPS as usize),
+        map.map_or("", |_| "out: r0 = 0\nexit")
+    ))
+}
+
+/// Nanoseconds of a lookup by a program, its key's making included; of the keys alone in the first row.
+fn programs(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("by a program");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    let maps = [
+        ("array lookup", Some(("array", 4))),
+        ("hash lookup, keys of 4 bytes", Some(("hash", 4))),
+        ("hash lookup, keys of 8 bytes", Some(("hash", 8))),
+        ("hash lookup, keys of 16 bytes", Some(("hash", 16))),
+        ("hash lookup, keys of 24 bytes", Some(("hash", 24))),
+        ("lru_hash lookup", Some(("lru_hash", 8))),
+    ];
+    for (name, map) in [("keys alone", None)].into_iter().chain(maps) {
+        let bytecode = lookups(map);
+        if map.is_some() {
+            fill(bytecode.map("values"));
+        }
+        let (program, mut context) = (bytecode.compile(), duckbpf_load_ctx { block_id: 1, ..Default::default() });
+        group.bench_function(name, |bench| {
+            bench.iter_custom(|rounds| {
+                let calls = rounds.div_ceil(LOOKUPS);
+                let start = Instant::now();
+                for _ in 0..calls {
+                    context.block_id = program.call(&mut context) as i64;
+                }
+                assert_ne!(context.block_id, 0, "a key that is not there");
+                start.elapsed().mul_f64(rounds as f64 / (calls * LOOKUPS) as f64)
+            });
+        });
+    }
     group.finish();
 }
 
@@ -165,5 +256,5 @@ fn events(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(maps, one_thread, readers, events);
+criterion_group!(maps, one_thread, programs, readers, events);
 criterion_main!(maps);

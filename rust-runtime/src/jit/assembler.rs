@@ -2,7 +2,12 @@
 //!
 //! `dynasm!` calls an assembler's methods by their names. Those of dynasmrt make room with each byte that they are given; this one
 //! is asked for room before each instruction (`reserve`), so that a template is a few stores and nothing else. A template that
-//! wrote past its room would be an error, not a shorter program.
+//! wrote past its room would be an error, not a shorter program. What most of a program consists of, single instructions of the processor, is
+//! put together in registers and written at once (`one!`).
+//!
+//! Its memory is the thread's last program's: compiling allocates nothing.
+
+use std::cell::Cell;
 
 use dynasmrt::{relocations::Relocation, x64::X64Relocation};
 
@@ -36,41 +41,81 @@ struct Jump {
 
 #[derive(Debug)]
 pub struct Assembler {
-    /// The code, and room behind it.
-    bytes: Vec<u8>,
+    buffers: Buffers,
     /// Of the code.
     len: usize,
+    /// Something was written past the room that there was.
+    lost: bool,
+}
+
+#[derive(Debug, Default)]
+struct Buffers {
+    /// The code, and room behind it.
+    bytes: Vec<u8>,
     /// By label.
     places: Vec<u32>,
     jumps: Vec<Jump>,
-    /// Something was written past the room that there was.
-    lost: bool,
+    lent: Vec<u32>,
+}
+
+/// What a thread keeps of a program's buffers at most, in bytes of code.
+const MOST_SPARE: usize = 1 << 16;
+
+thread_local! {
+    /// The last program's.
+    static SPARE: Cell<Buffers> = const {
+        Cell::new(Buffers { bytes: Vec::new(), places: Vec::new(), jumps: Vec::new(), lent: Vec::new() })
+    };
+}
+
+impl Drop for Assembler {
+    fn drop(&mut self) {
+        if self.buffers.bytes.capacity() <= MOST_SPARE {
+            let buffers = std::mem::take(&mut self.buffers);
+            // A thread that ends keeps none.
+            let _ = SPARE.try_with(|spare| spare.set(buffers));
+        }
+    }
 }
 
 impl Assembler {
     /// For a program of so many instructions, with so many labels to begin with.
     pub fn new(instructions: usize, labels: usize) -> Assembler {
-        Assembler {
-            bytes: vec![0; 8 * instructions + 2 * ROOM],
-            len: 0,
-            places: vec![NOWHERE; labels],
-            jumps: Vec::with_capacity(8 + instructions / 4),
-            lost: false,
+        let mut buffers = SPARE.try_with(Cell::take).unwrap_or_default();
+        let room = 8 * instructions + 2 * ROOM;
+        if buffers.bytes.len() < room {
+            buffers.bytes.resize(room, 0);
         }
+        buffers.places.clear();
+        buffers.places.resize(labels, NOWHERE);
+        buffers.jumps.clear();
+        Assembler { buffers, len: 0, lost: false }
+    }
+
+    /// Numbers for whoever writes, all 0. They may be given back.
+    pub fn lend(&mut self, count: usize) -> Vec<u32> {
+        let mut lent = std::mem::take(&mut self.buffers.lent);
+        lent.clear();
+        lent.resize(count, 0);
+        lent
+    }
+
+    pub fn take_back(&mut self, lent: Vec<u32>) {
+        self.buffers.lent = lent;
     }
 
     /// Makes room for an instruction.
     #[inline(always)]
     pub fn reserve(&mut self) {
-        if self.len + ROOM > self.bytes.len() {
+        if self.len + ROOM > self.buffers.bytes.len() {
             self.grow();
         }
     }
 
     #[cold]
     fn grow(&mut self) {
-        self.lost |= self.len > self.bytes.len();
-        self.bytes.resize(2 * self.len + 2 * ROOM, 0);
+        self.lost |= self.len > self.buffers.bytes.len();
+        self.buffers.bytes.resize(2 * self.len + 2 * ROOM, 0);
     }
 
     /// Bytes so far.
@@ -79,39 +124,73 @@ impl Assembler {
     }
 
     pub fn new_label(&mut self) -> Label {
-        self.places.push(NOWHERE);
-        Label::numbered(self.places.len() - 1)
+        self.buffers.places.push(NOWHERE);
+        Label::numbered(self.buffers.places.len() - 1)
     }
 
-    /// The code, with its jumps.
-    pub fn finish(mut self) -> Result<Vec<u8>, String> {
-        if self.lost || self.len > self.bytes.len() {
+    /// Fills the jumps in.
+    pub fn finish(&mut self) -> Result<(), String> {
+        let Buffers { bytes, places, jumps, .. } = &mut self.buffers;
+        if self.lost || self.len > bytes.len() {
             return Err("an instruction became longer than any can be".into());
         }
-        self.bytes.truncate(self.len);
-        for jump in &self.jumps {
-            let place = self.places.get(jump.to.0 as usize).copied().filter(|&place| place != NOWHERE);
+        for jump in jumps {
+            let place = places.get(jump.to.0 as usize).copied().filter(|&place| place != NOWHERE);
             let distance = i64::from(place.ok_or("a jump leads nowhere")?) - i64::from(jump.from);
             let at = jump.at as usize;
             if jump.is_short {
                 let distance = i8::try_from(distance).map_err(|_| "a short jump does not reach")?;
-                self.bytes[at] = distance as u8;
+                bytes[at] = distance as u8;
             } else {
                 let distance = i32::try_from(distance).map_err(|_| "a jump does not reach")?;
-                self.bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+                bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
             }
         }
-        Ok(self.bytes)
+        Ok(())
+    }
+
+    /// The code.
+    pub fn bytes(&self) -> &[u8] {
+        self.buffers.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
-/// What `dynasm!` calls.
-impl Assembler {
+/// Bytes of the longest instruction of the processor.
+const LONGEST: usize = 16;
+
+/// One instruction of the processor, while it is put together.
+#[derive(Debug)]
+pub struct One {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+/// Writes one instruction of the processor that refers to no label: `dynasm!` for what is written most.
+macro_rules! one {
+    ($ops:expr; $($code:tt)*) => {{
+        let mut one = crate::jit::assembler::One::new();
+        dynasm::dynasm!(one; .arch x64; $($code)*);
+        $ops.put(one)
+    }};
+}
+pub(super) use one;
+
+impl One {
+    #[inline(always)]
+    pub fn new() -> One {
+        One { bytes: [0; LONGEST], len: 0 }
+    }
+
+    #[inline(always)]
+    pub fn of<const N: usize>(bytes: [u8; N]) -> One {
+        let mut one = One::new();
+        one.extend(&bytes);
+        one
+    }
+
     #[inline(always)]
     pub fn push(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.len) {
-            *place = byte;
-        }
+        self.bytes[self.len] = byte;
         self.len += 1;
     }
 
@@ -122,7 +201,51 @@ impl Assembler {
 
     #[inline(always)]
     pub fn push_i16(&mut self, value: i16) {
-        self.extend(value.to_le_bytes());
+        self.extend(&value.to_le_bytes());
+    }
+
+    #[inline(always)]
+    pub fn push_i32(&mut self, value: i32) {
+        self.extend(&value.to_le_bytes());
+    }
+
+    #[inline(always)]
+    pub fn push_i64(&mut self, value: i64) {
+        self.extend(&value.to_le_bytes());
+    }
+
+    #[inline(always)]
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+}
+
+impl Assembler {
+    #[inline(always)]
+    pub fn put(&mut self, one: One) {
+        // What lies behind the instruction is written over by the next one.
+        match self.buffers.bytes.get_mut(self.len..).and_then(|rest| rest.first_chunk_mut()) {
+            Some(place) => *place = one.bytes,
+            None => self.lost = true,
+        }
+        self.len += one.len;
+    }
+}
+
+/// What `dynasm!` calls.
+impl Assembler {
+    #[inline(always)]
+    pub fn push(&mut self, byte: u8) {
+        if let Some(place) = self.buffers.bytes.get_mut(self.len) {
+            *place = byte;
+        }
+        self.len += 1;
+    }
+
+    #[inline(always)]
+    pub fn push_i8(&mut self, value: i8) {
+        self.push(value as u8);
     }
 
     #[inline(always)]
@@ -138,7 +261,7 @@ impl Assembler {
     #[inline(always)]
     pub fn extend(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
-        if let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+        if let Some(place) = self.buffers.bytes.get_mut(self.len..self.len + bytes.len()) {
             place.copy_from_slice(bytes);
         }
         self.len += bytes.len();
@@ -153,7 +276,7 @@ impl Assembler {
 
     /// Places a label.
     pub fn dynamic_label(&mut self, label: Label) {
-        if let Some(place) = self.places.get_mut(label.0 as usize) {
+        if let Some(place) = self.buffers.places.get_mut(label.0 as usize) {
             *place = self.len as u32;
         }
     }
@@ -162,7 +285,7 @@ impl Assembler {
     pub fn dynamic_reloc(&mut self, to: Label, offset: isize, field: u8, reference: u8, encoding: u8) {
         let from = (self.len - usize::from(reference)).wrapping_add_signed(-offset) as u32;
         let is_short = X64Relocation::from_encoding(encoding).size() == 1;
-        self.jumps.push(Jump { at: (self.len - usize::from(field)) as u32, from, to, is_short });
+        self.buffers.jumps.push(Jump { at: (self.len - usize::from(field)) as u32, from, to, is_short });
     }
 }
 
@@ -175,13 +298,48 @@ mod tests {
         Assembler::new(0, 0)
     }
 
+    fn code(mut ops: Assembler) -> Result<Vec<u8>, String> {
+        ops.finish().map(|()| ops.bytes().to_vec())
+    }
+
+    #[test]
+    fn one_instruction_is_what_a_template_is() {
+        let (mut apart, mut together) = (assembler(), assembler());
+        for reg in 0..16 {
+            dynasm!(apart; .arch x64; add Rq(reg), BYTE 5; mov Rq(reg), QWORD 1 << 40; mov DWORD [Rq(reg) + 1000], 7);
+            one!(together; add Rq(reg), BYTE 5);
+            one!(together; mov Rq(reg), QWORD 1 << 40);
+            one!(together; mov DWORD [Rq(reg) + 1000], 7);
+        }
+        assert_eq!(code(together).unwrap(), code(apart).unwrap());
+    }
+
+    #[test]
+    fn an_assembler_begins_anew_with_the_memory_of_the_last() {
+        let mut ops = Assembler::new(100, 3);
+        let label = Label::numbered(2);
+        dynasm!(ops; .arch x64; jmp =>label; =>label);
+        let lent = ops.lend(50);
+        ops.take_back(lent.iter().map(|_| 7).collect());
+        let first = ops.bytes().as_ptr();
+        drop(ops);
+        let mut ops = Assembler::new(100, 3);
+        assert_eq!((ops.bytes().as_ptr(), ops.offset()), (first, 0));
+        assert_eq!(ops.lend(60), [0; 60]);
+        dynasm!(ops; .arch x64; jmp =>label);
+        assert!(code(ops).unwrap_err().contains("nowhere"), "labels of the program before are gone");
+        let large = Assembler::new(MOST_SPARE, 0);
+        drop(large);
+        assert!(Assembler::new(0, 0).buffers.bytes.capacity() <= MOST_SPARE);
+    }
+
     #[test]
     fn jumps_lead_to_their_labels() {
         let mut ops = assembler();
         let (back, ahead) = (ops.new_label(), ops.new_label());
         dynasm!(ops; .arch x64; =>back; jmp BYTE =>ahead; jne =>ahead; jmp BYTE =>back; =>ahead; ret);
         let expected = [0xeb, 8, 0x0f, 0x85, 2, 0, 0, 0, 0xeb, 0xf6, 0xc3];
-        assert_eq!(ops.finish().unwrap(), expected);
+        assert_eq!(code(ops).unwrap(), expected);
     }
 
     #[test]
@@ -189,7 +347,7 @@ mod tests {
         let mut ops = assembler();
         let label = ops.new_label();
         dynasm!(ops; .arch x64; lea rax, [=>label]; nop; =>label; ret);
-        assert_eq!(ops.finish().unwrap(), [0x48, 0x8d, 0x05, 1, 0, 0, 0, 0x90, 0xc3]);
+        assert_eq!(code(ops).unwrap(), [0x48, 0x8d, 0x05, 1, 0, 0, 0, 0x90, 0xc3]);
     }
 
     #[test]
@@ -197,19 +355,19 @@ mod tests {
         let mut ops = assembler();
         let label = ops.new_label();
         dynasm!(ops; .arch x64; jmp =>label);
-        assert!(ops.finish().unwrap_err().contains("nowhere"));
+        assert!(code(ops).unwrap_err().contains("nowhere"));
 
         let mut ops = assembler();
         let label = ops.new_label();
         dynasm!(ops; .arch x64; jmp BYTE =>label);
         (0..128).for_each(|_| ops.push(0x90));
         dynasm!(ops; .arch x64; =>label);
-        assert!(ops.finish().unwrap_err().contains("does not reach"));
+        assert!(code(ops).unwrap_err().contains("does not reach"));
 
         let mut ops = assembler();
         (0..3 * ROOM).for_each(|_| ops.push(0x90));
         ops.reserve();
-        assert!(ops.finish().unwrap_err().contains("longer"));
+        assert!(code(ops).unwrap_err().contains("longer"));
     }
 
     #[test]
@@ -221,6 +379,6 @@ mod tests {
         }
         ops.reserve();
         ops.align(64, 0xcc);
-        assert_eq!(ops.finish().unwrap().len(), 80_000_usize.next_multiple_of(64));
+        assert_eq!(code(ops).unwrap().len(), 80_000_usize.next_multiple_of(64));
     }
 }

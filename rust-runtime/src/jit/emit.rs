@@ -19,25 +19,25 @@ use dynasm::dynasm;
 
 use super::{
     MAX_TAIL_CALLS, Strings, TAIL_CALL,
-    assembler::{Assembler, Label},
+    assembler::{Assembler, Label, one},
     keys, tail_target,
     templates::{
-        Place, R11, RBP, Src, alu, array_lookup, atomic, branch, byte_order, constant, crc32c, goto, lea, lea_sum,
-        load, mov_sx, mul128_fold, murmur64, negate, percpu_array_lookup, store, x86,
+        Place, R11, RBP, Src, alu, array_lookup, atomic, branch, byte_order, constant, crc32c, goto, hash_lookup, lea,
+        lea_sum, load, mov_sx, mul128_fold, murmur64, negate, percpu_array_lookup, store, x86,
     },
 };
 use crate::{
     helpers::{self, Env, HelperSpec, MAX_LOOP},
     hook::Hook,
     isa::{Alu, Atomic, Op, Operand, Reg, Size, Width},
-    maps::{Body, store::Bindings},
+    maps::{Body, array::Array, store::Bindings},
     object::ProgramText,
     verifier::Verified,
 };
 
 /// Machine code without an address.
 pub struct Assembled {
-    pub bytes: Vec<u8>,
+    ops: Assembler,
     pub entry: usize,
     /// Where tail calls of other programs lead.
     pub tail_entry: usize,
@@ -47,6 +47,12 @@ pub struct Assembled {
     pub slots: Vec<u32>,
     /// Where the functions end and the loops over keys begin.
     pub code_end: usize,
+}
+
+impl Assembled {
+    pub fn bytes(&self) -> &[u8] {
+        self.ops.bytes()
+    }
 }
 
 /// What templates need to know of the program around them.
@@ -95,9 +101,9 @@ pub fn assemble(
         hash_batch = Some(ops.offset());
         strings = keys::emit(&emitter, &mut ops)?;
     }
-    let bytes = ops.finish()?;
+    ops.finish()?;
     let slots = slots.unwrap_or_default();
-    Ok(Assembled { bytes, entry: 0, tail_entry, hash_batch, strings, slots, code_end })
+    Ok(Assembled { ops, entry: 0, tail_entry, hash_batch, strings, slots, code_end })
 }
 
 /// By function: whether it makes tail calls, or calls a function that does. Empty: none does.
@@ -106,6 +112,12 @@ fn counts(verified: &Verified) -> Vec<bool> {
     if !ops.iter().any(|op| matches!(op, Some(Op::Helper { id: TAIL_CALL }))) {
         return Vec::new();
     }
+    reaching(text, ops)
+}
+
+/// By function: whether a tail call can be reached from it.
+#[cold]
+fn reaching(text: &ProgramText, ops: &[Option<Op>]) -> Vec<bool> {
     let mut counts = vec![false; text.functions.len()];
     loop {
         let before = counts.clone();
@@ -162,29 +174,29 @@ impl Frame {
     }
 
     pub fn enter(&self, ops: &mut Assembler) {
-        dynasm!(ops; .arch x64; push rbp);
+        one!(ops; push rbp);
         if self.above != 0 {
-            dynasm!(ops; .arch x64; sub rsp, BYTE self.above);
+            one!(ops; sub rsp, BYTE self.above);
         }
-        dynasm!(ops; .arch x64; mov rbp, rsp);
+        one!(ops; mov rbp, rsp);
         match i8::try_from(self.size) {
             Ok(0) => {}
-            Ok(size) => dynasm!(ops; .arch x64; sub rsp, BYTE size),
-            Err(_) => dynasm!(ops; .arch x64; sub rsp, self.size),
+            Ok(size) => one!(ops; sub rsp, BYTE size),
+            Err(_) => one!(ops; sub rsp, self.size),
         }
         for (reg, at) in self.places() {
-            dynasm!(ops; .arch x64; mov [BYTE rsp + at], Rq(reg));
+            one!(ops; mov [BYTE rsp + at], Rq(reg));
         }
     }
 
     /// Up to the return.
     pub fn leave(&self, ops: &mut Assembler) {
         for (reg, at) in self.places() {
-            dynasm!(ops; .arch x64; mov Rq(reg), [BYTE rsp + at]);
+            one!(ops; mov Rq(reg), [BYTE rsp + at]);
         }
         match (self.size, self.above) {
-            (0, 0) => dynasm!(ops; .arch x64; pop rbp),
-            (_, 0) => dynasm!(ops; .arch x64; leave),
+            (0, 0) => one!(ops; pop rbp),
+            (_, 0) => one!(ops; leave),
             (_, above) => dynasm!(ops; .arch x64; lea rsp, [BYTE rbp + above]; pop rbp),
         }
     }
@@ -225,10 +237,14 @@ impl Function<'_> {
         self.ends[slot] & TARGET != 0
     }
 
+    /// The most bytes of the code from a slot up to another.
+    fn most(&self, from: usize, to: usize) -> u32 {
+        (self.ends[to] & !TARGET) - (self.ends[from] & !TARGET)
+    }
+
     /// Whether a short jump from a slot to another reaches for certain.
     fn is_short(&self, from: usize, to: usize) -> bool {
-        let end = |slot: usize| self.ends[slot] & !TARGET;
-        let distance = if to > from { end(to) - end(from) } else { end(from + 1) - end(to) };
+        let distance = if to > from { self.most(from, to) } else { self.most(to, from + 1) };
         distance <= i8::MAX as u32
     }
 
@@ -240,7 +256,7 @@ impl Function<'_> {
 
 impl<'a> Emitter<'a> {
     fn function(&self, ops: &mut Assembler, index: usize, slots: &mut Option<Vec<u32>>) -> Result<(), String> {
-        let function = self.prepare(index)?;
+        let function = self.prepare(ops, index)?;
         let entry = Label::numbered(index);
         ops.reserve();
         dynasm!(ops; .arch x64; =>entry);
@@ -248,8 +264,7 @@ impl<'a> Emitter<'a> {
         if function.counts {
             store(ops, Size::D, function.word(0), Src::Reg(9));
         }
-        let mut known = Known::default();
-        let mut slot = 0;
+        let (mut known, mut slot) = (Known::default(), 0);
         while slot < function.ops.len() {
             let Some(op) = function.ops[slot] else {
                 slot += 1;
@@ -264,53 +279,53 @@ impl<'a> Emitter<'a> {
                 dynasm!(ops; .arch x64; =>label);
                 known.forget();
             }
-            slot += op.slots();
-            match op {
+            let begin = ops.offset();
+            let next = slot + op.slots();
+            let is_pair = match op {
                 Op::Alu { op, width, dst, src } => {
-                    let may_fuse = width == Width::W64 && matches!(op, Alu::Mov | Alu::Lsh);
-                    if may_fuse && function.next(slot).is_some_and(|next| fuse(ops, (op, dst, src), next)) {
-                        known.set(dst, None, false);
-                        slot += 1;
-                        continue;
-                    }
-                    let is_needless =
-                        op == Alu::Mov && width == Width::W32 && src == Operand::Reg(dst) && known.is_short(dst);
-                    if !is_needless {
-                        alu(ops, op, width, x86(dst), src.into());
-                    }
-                    known.set(dst, known.moved(op, width, src), width == Width::W32);
+                    arithmetic(ops, &mut known, (op, width, dst, src), || function.next(next))
                 }
                 op => {
-                    self.instruction(ops, &function, slot - op.slots(), op, &known)?;
-                    known.after(op, |off| callee(self.verified.text(), function.start + slot - op.slots(), off));
+                    self.instruction(ops, &function, slot, op, &known)?;
+                    known.after(op, |off| callee(self.verified.text(), function.start + slot, off));
+                    false
                 }
-            }
+            };
+            let next = next + usize::from(is_pair);
+            debug_assert!(
+                ops.offset() - begin <= function.most(slot, next) as usize,
+                "{op} is longer than its footprint"
+            );
+            slot = next;
         }
+        ops.take_back(function.ends);
         Ok(())
     }
 
-    fn prepare(&self, index: usize) -> Result<Function<'a>, String> {
+    #[inline(never)]
+    fn prepare(&self, ops: &mut Assembler, index: usize) -> Result<Function<'a>, String> {
         let function = &self.verified.text().functions[index];
         let code = self.verified.graph().ops.get(function.start..function.end).ok_or("a function without code")?;
         let stack = self.verified.facts().stack[index].next_multiple_of(8);
         let counts = self.counts(index);
-        let (mut written, mut loops) = (0u16, false);
-        let mut ends = vec![0u32; code.len() + 1];
+        let mut uses = 0;
+        let mut ends = ops.lend(code.len() + 1);
         let mut end = 0;
         for (slot, op) in code.iter().enumerate() {
             ends[slot] |= end;
             let Some(op) = *op else { continue };
-            end += longest(op);
-            written |= op.written().map_or(0, |reg| 1 << reg);
-            loops |= matches!(op, Op::Helper { id: BPF_LOOP });
-            if let Some(off) = op.jump() {
+            let Footprint { most, uses: more, jump } = footprint(op);
+            end += most;
+            uses |= more;
+            if let Some(off) = jump {
                 let target = slot as i64 + 1 + i64::from(off);
                 let target = usize::try_from(target).ok().filter(|&target| target < code.len());
                 ends[target.ok_or("a jump out of its function")?] |= TARGET;
             }
         }
         ends[code.len()] |= end;
-        let saved = (6..=9).filter(|reg| written & 1 << reg != 0).map(x86).chain(loops.then_some(ROUNDS));
+        let loops = uses & USES_ROUNDS != 0;
+        let saved = (6..=9).filter(|reg| uses & 1 << reg != 0).map(x86).chain(loops.then_some(ROUNDS));
         let words = if loops { 3 } else { u32::from(counts) };
         let above = self.verified.facts().above;
         let frame = Frame::new(stack + 8 * words, saved).with_room_above(above);
@@ -390,6 +405,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// What the host calls, where a count of tail calls has to be begun.
+    #[inline(never)]
     fn entry(&self, ops: &mut Assembler) {
         if self.counts(0) {
             let first = Label::numbered(0);
@@ -425,6 +441,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// r1: the context, r2: the map, r3: the index. The frame goes before the other program's comes.
+    #[inline(never)]
     fn tail_call(&self, ops: &mut Assembler, function: &Function<'_>) {
         let (stay, target) = (ops.new_label(), tail_target as *const () as i64);
         load(ops, Size::D, false, R11, function.word(0));
@@ -437,6 +454,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// bpf_loop(rounds, callback, callback_ctx, 0) with a callback that is known: a loop of its own.
+    #[inline(never)]
     fn bpf_loop(&self, ops: &mut Assembler, function: &Function<'_>, callback: usize) {
         let (rounds, context) = (function.word(1), function.word(2));
         let (again, stop, done) = (ops.new_label(), ops.new_label(), ops.new_label());
@@ -452,16 +470,28 @@ impl<'a> Emitter<'a> {
         dynasm!(ops; .arch x64; =>stop; mov rax, r12; =>done);
     }
 
-    /// map_lookup_elem in a map that is known: of an array, where the value lies is computed in place.
+    /// map_lookup_elem in a map that is known: of an array where the value lies is computed in place, of a hash with short keys it is
+    /// searched in place.
+    #[inline(never)]
     fn lookup(&self, ops: &mut Assembler, map: u32) -> Result<(), String> {
+        match self.bindings.map(map).map(|map| map.body()) {
+            Some(Body::Array(array)) => return self.array_lookup(ops, map, array),
+            Some(Body::Hash(hash)) => {
+                if let Some(chains) = hash.chains() {
+                    hash_lookup(ops, chains);
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+        self.helper(ops, find(LOOKUP)?, None);
+        Ok(())
+    }
+
+    fn array_lookup(&self, ops: &mut Assembler, map: u32, array: &Array) -> Result<(), String> {
         /// The farthest that a multiplication reaches.
         const FAR: usize = i32::MAX as usize;
-        let helper = find(LOOKUP)?;
-        let Some(Body::Array(array)) = self.bindings.map(map).map(|map| map.body()) else {
-            self.helper(ops, helper, None);
-            return Ok(());
-        };
-        let values = array.values();
+        let (helper, values) = (find(LOOKUP)?, array.values());
         match (array.shards(), self.env.thread_index_function()) {
             (None, _) => array_lookup(ops, values),
             (Some(shards), Some(thread_index)) if shards.stride <= FAR => {
@@ -488,6 +518,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// r1 to r5 lie where SysV has arguments; the sixth is the environment.
+    #[inline(never)]
     fn helper(&self, ops: &mut Assembler, helper: &HelperSpec, second: Option<Thing>) {
         match Inlined::of(helper.name, second) {
             Some(inlined) => inlined.emit(ops),
@@ -557,6 +588,12 @@ impl Known {
         (self.some, self.short) = (0, 0);
     }
 
+    /// Of so many registers.
+    fn forget_first(&mut self, registers: u32) {
+        let kept = u16::MAX << registers;
+        (self.some, self.short) = (self.some & kept, self.short & kept);
+    }
+
     fn of(&self, reg: Reg) -> Option<Thing> {
         if self.some & 1 << reg != 0 { self.things[usize::from(reg)] } else { None }
     }
@@ -588,25 +625,47 @@ impl Known {
 
     /// After an instruction that is no arithmetic.
     fn after(&mut self, op: Op, function: impl Fn(i32) -> Option<usize>) {
-        let (thing, is_short) = match op {
-            Op::Helper { .. } | Op::Local { .. } => return (0..6).for_each(|reg| self.set(reg, None, false)),
-            Op::Function { off, .. } => (function(off).map(Thing::Function), false),
-            Op::Map { map, .. } => (Some(Thing::Map(map)), false),
-            Op::Const { value, .. } => (Some(Thing::Number(value)), value <= u64::from(u32::MAX)),
-            Op::MovSx { width, .. } | Op::Neg { width, .. } => (None, width == Width::W32),
-            Op::Order { bits, .. } => (None, bits < 64),
-            Op::Load { size, signed, .. } => (None, size != Size::D && !signed),
-            Op::Atomic { size, .. } => (None, size != Size::D),
-            _ => (None, false),
+        let (reg, thing, is_short) = match op {
+            Op::Store { .. } | Op::Branch { .. } | Op::Goto { .. } | Op::Exit => return,
+            Op::Helper { .. } | Op::Local { .. } => return self.forget_first(6),
+            Op::Function { dst, off } => (dst, function(off).map(Thing::Function), false),
+            Op::Map { dst, map } => (dst, Some(Thing::Map(map)), false),
+            Op::Const { dst, value } => (dst, Some(Thing::Number(value)), value <= u64::from(u32::MAX)),
+            Op::MovSx { width, dst, .. } | Op::Neg { width, dst } => (dst, None, width == Width::W32),
+            Op::Order { bits, dst, .. } => (dst, None, bits < 64),
+            Op::Load { size, signed, dst, .. } => (dst, None, size != Size::D && !signed),
+            Op::Address { dst, .. } | Op::Alu { dst, .. } => (dst, None, false),
+            Op::Atomic { size, .. } => match op.written() {
+                Some(reg) => (reg, None, size != Size::D),
+                None => return,
+            },
         };
-        if let Some(reg) = op.written() {
-            self.set(reg, thing, is_short);
-        }
+        self.set(reg, thing, is_short);
     }
 }
 
 fn place(base: Reg, off: i16) -> Place {
     Place { base: x86(base), off: off.into() }
+}
+
+/// Arithmetic, as one with the instruction behind it where that can be; true: it was. `next`: what is behind it, unless a jump leads there.
+fn arithmetic(
+    ops: &mut Assembler,
+    known: &mut Known,
+    (op, width, dst, src): (Alu, Width, Reg, Operand),
+    next: impl Fn() -> Option<Op>,
+) -> bool {
+    let may_fuse = width == Width::W64 && matches!(op, Alu::Mov | Alu::Lsh);
+    if may_fuse && next().is_some_and(|next| fuse(ops, (op, dst, src), next)) {
+        known.set(dst, None, false);
+        return true;
+    }
+    let is_needless = op == Alu::Mov && width == Width::W32 && src == Operand::Reg(dst) && known.is_short(dst);
+    if !is_needless {
+        alu(ops, op, width, x86(dst), src.into());
+    }
+    known.set(dst, known.moved(op, width, src), width == Width::W32);
+    false
 }
 
 /// Two instructions as one, the first of 64 bits; false: they are not such a pair, and nothing was made.
@@ -631,20 +690,38 @@ fn fuse(ops: &mut Assembler, (a, dst, src): (Alu, Reg, Operand), second: Op) -> 
     true
 }
 
-/// The most bytes that an instruction becomes.
-fn longest(op: Op) -> u32 {
+/// What the function around an instruction needs to know of it.
+struct Footprint {
+    /// The most bytes that it becomes.
+    most: u32,
+    /// A bit set: registers that it sets, and USES_ROUNDS.
+    uses: u16,
+    /// As `Op::jump`.
+    jump: Option<i32>,
+}
+
+/// Of `Footprint::uses`, beside registers of BPF: ROUNDS.
+const USES_ROUNDS: u16 = 1 << 15;
+
+fn footprint(op: Op) -> Footprint {
+    let of = |most| Footprint { most, uses: op.written().map_or(0, |reg| 1 << reg), jump: None };
     match op {
-        Op::Alu { op: Alu::Div | Alu::SDiv | Alu::Mod | Alu::SMod, .. } => 96,
-        Op::Atomic { op: Atomic::Or | Atomic::And | Atomic::Xor, fetch: true, .. } => 80,
-        Op::Helper { id: TAIL_CALL | BPF_LOOP | LOOKUP } => 160,
-        Op::Helper { .. } => 96,
-        Op::Exit => 64,
-        Op::Store { .. } | Op::Branch { .. } | Op::Atomic { .. } => 16,
-        Op::Const { .. } | Op::Address { .. } | Op::Map { .. } | Op::Function { .. } => 10,
-        Op::Load { .. } | Op::Order { .. } => 10,
-        Op::Alu { .. } | Op::MovSx { .. } | Op::Neg { .. } | Op::Goto { .. } => 8,
+        Op::Alu { op: Alu::Div | Alu::SDiv | Alu::Mod | Alu::SMod, .. } => of(96),
+        Op::Alu { .. } => of(8),
+        Op::Load { .. } => of(10),
+        Op::Store { .. } => of(16),
+        Op::Branch { .. } => Footprint { jump: op.jump(), ..of(16) },
+        Op::Goto { .. } => Footprint { jump: op.jump(), ..of(8) },
+        Op::Atomic { op: Atomic::Or | Atomic::And | Atomic::Xor, fetch: true, .. } => of(80),
+        Op::Atomic { .. } => of(16),
+        Op::Helper { id: BPF_LOOP } => Footprint { uses: 1 | USES_ROUNDS, ..of(160) },
+        Op::Helper { id: TAIL_CALL | LOOKUP } => of(160),
+        Op::Helper { .. } => of(96),
+        Op::Exit => of(64),
+        Op::Const { .. } | Op::Address { .. } | Op::Map { .. } | Op::Function { .. } | Op::Order { .. } => of(10),
+        Op::MovSx { .. } | Op::Neg { .. } => of(8),
         // With the count of tail calls.
-        Op::Local { .. } => 16,
+        Op::Local { .. } => of(16),
     }
 }
 

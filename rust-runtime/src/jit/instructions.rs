@@ -34,7 +34,7 @@ pub fn instructions(program: &Program) -> Result<Vec<Instruction>, Error> {
         let (offset, code) = {
             let range = machine_code(&assembled, pc);
             let offset = range.as_ref().map_or(0, |range| range.start);
-            (offset, range.and_then(|range| assembled.bytes.get(range)).unwrap_or_default().to_vec())
+            (offset, range.and_then(|range| assembled.bytes().get(range)).unwrap_or_default().to_vec())
         };
         #[cfg(not(target_arch = "x86_64"))]
         let (offset, code) = (0, Vec::new());

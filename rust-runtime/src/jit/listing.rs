@@ -8,7 +8,10 @@ use std::fmt::{self, Write};
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, SymbolResolver, SymbolResult};
 
 use super::{Error, Program, emit, instructions::machine_code};
-use crate::helpers::{self, Env};
+use crate::{
+    helpers::{self, Env},
+    maps::Body,
+};
 
 /// Columns for the bytecode.
 const LEFT: usize = 46;
@@ -30,9 +33,9 @@ fn write(out: &mut String, program: &Program, assembled: &emit::Assembled) -> fm
         text.symbol,
         text.section,
         text.insns.len(),
-        assembled.bytes.len()
+        assembled.bytes().len()
     )?;
-    let mut machine = Machine::new(program, &assembled.bytes);
+    let mut machine = Machine::new(program, assembled.bytes());
     let (mut line, mut shown) = (None, 0);
     for function in &text.functions {
         writeln!(out, "\n{}:", function.name)?;
@@ -56,7 +59,7 @@ fn write(out: &mut String, program: &Program, assembled: &emit::Assembled) -> fm
     }
     if let Some(batch) = assembled.hash_batch {
         writeln!(out, "\nthe loops over keys:")?;
-        machine.up_to(out, "", batch, assembled.bytes.len())?;
+        machine.up_to(out, "", batch, assembled.bytes().len())?;
     }
     Ok(())
 }
@@ -117,7 +120,15 @@ impl Names {
         let env = (program.env as *const Env as u64, 1, "env".to_owned());
         let helpers = helpers::TABLE.iter().map(|helper| (helper.function as *const () as u64, 1, helper.c_name()));
         let maps = program.bindings.maps().map(|map| (map.address(), 1, map.def().name.clone()));
-        Names { known: regions.chain([env]).chain(helpers).chain(maps).collect() }
+        let contents = program.bindings.maps().filter_map(|map| {
+            let (address, what) = match map.body() {
+                Body::Array(array) => (array.values().base, "values"),
+                Body::Hash(hash) => (hash.chains()?.probe, "entries"),
+                _ => return None,
+            };
+            Some((address as u64, 1, format!("{}.{what}", map.def().name)))
+        });
+        Names { known: regions.chain([env]).chain(helpers).chain(maps).chain(contents).collect() }
     }
 }
 

@@ -19,7 +19,7 @@ impl Machine {
     pub fn new(verified: &Verified, bindings: &Bindings, env: &'static Env) -> Result<Machine, Error> {
         check_processor()?;
         let assembled = emit::assemble(verified, bindings, env, false).map_err(Error::Assemble)?;
-        let code = Code::new(&assembled.bytes)?;
+        let code = Code::new(assembled.bytes())?;
         let announced = symbols::announce(&verified.text().symbol, code.address(), code.bytes().len());
         Ok(Machine {
             _announced: announced,

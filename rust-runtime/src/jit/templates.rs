@@ -5,10 +5,13 @@
 
 use dynasm::dynasm;
 
-use super::assembler::{Assembler, Label};
+use super::assembler::{Assembler, Label, One, one};
 use crate::{
     isa::{Alu, Atomic, ByteOrder, Cond, Operand, Reg, Size, Width},
-    maps::array::{Shards, Values},
+    maps::{
+        array::{Shards, Values},
+        hash::{COLD, Chains, HEADER, LOCKED, MARK, MAX_CHAIN, NEXT, Probe, WARM},
+    },
 };
 
 pub const RAX: u8 = 0;
@@ -61,19 +64,19 @@ macro_rules! at {
             }
         }
     }};
-    (@emit $ops:ident { $($code:tt)* }) => { dynasm!($ops; .arch x64; $($code)*) };
+    (@emit $ops:ident { $($code:tt)* }) => { one!($ops; $($code)*) };
 }
 
 /// reg = value, by the shortest encoding. Leaves the flags alone unless the value is 0.
 pub fn constant(ops: &mut Assembler, reg: u8, value: u64) {
     if value == 0 {
-        dynasm!(ops; .arch x64; xor Rd(reg), Rd(reg));
+        one!(ops; xor Rd(reg), Rd(reg));
     } else if value <= u64::from(u32::MAX) {
-        dynasm!(ops; .arch x64; mov Rd(reg), DWORD value as u32 as i32);
+        one!(ops; mov Rd(reg), DWORD value as u32 as i32);
     } else if let Ok(value) = i32::try_from(value as i64) {
-        dynasm!(ops; .arch x64; mov Rq(reg), DWORD value);
+        one!(ops; mov Rq(reg), DWORD value);
     } else {
-        dynasm!(ops; .arch x64; mov Rq(reg), QWORD value as i64);
+        one!(ops; mov Rq(reg), QWORD value as i64);
     }
 }
 
@@ -81,15 +84,15 @@ pub fn constant(ops: &mut Assembler, reg: u8, value: u64) {
 macro_rules! binary {
     ($ops:ident, $name:ident, $width:expr, $dst:expr, $src:expr) => {
         match ($width, $src) {
-            (Width::W64, Src::Reg(src)) => dynasm!($ops; .arch x64; $name Rq($dst), Rq(src)),
-            (Width::W32, Src::Reg(src)) => dynasm!($ops; .arch x64; $name Rd($dst), Rd(src)),
+            (Width::W64, Src::Reg(src)) => one!($ops; $name Rq($dst), Rq(src)),
+            (Width::W32, Src::Reg(src)) => one!($ops; $name Rd($dst), Rd(src)),
             (Width::W64, Src::Imm(imm)) => match i8::try_from(imm) {
-                Ok(imm) => dynasm!($ops; .arch x64; $name Rq($dst), BYTE imm),
-                Err(_) => dynasm!($ops; .arch x64; $name Rq($dst), DWORD imm),
+                Ok(imm) => one!($ops; $name Rq($dst), BYTE imm),
+                Err(_) => one!($ops; $name Rq($dst), DWORD imm),
             },
             (Width::W32, Src::Imm(imm)) => match i8::try_from(imm) {
-                Ok(imm) => dynasm!($ops; .arch x64; $name Rd($dst), BYTE imm),
-                Err(_) => dynasm!($ops; .arch x64; $name Rd($dst), DWORD imm),
+                Ok(imm) => one!($ops; $name Rd($dst), BYTE imm),
+                Err(_) => one!($ops; $name Rd($dst), DWORD imm),
             },
         }
     };
@@ -99,12 +102,12 @@ macro_rules! binary {
 macro_rules! shift {
     ($ops:ident, $name:ident, $extended:ident, $width:expr, $dst:expr, $src:expr) => {
         match ($width, $src) {
-            (Width::W64, Src::Reg(src)) => dynasm!($ops; .arch x64; $extended Rq($dst), Rq($dst), Rq(src)),
-            (Width::W32, Src::Reg(src)) => dynasm!($ops; .arch x64; $extended Rd($dst), Rd($dst), Rd(src)),
-            (Width::W64, Src::Imm(imm)) => dynasm!($ops; .arch x64; $name Rq($dst), (imm & 63) as i8),
+            (Width::W64, Src::Reg(src)) => one!($ops; $extended Rq($dst), Rq($dst), Rq(src)),
+            (Width::W32, Src::Reg(src)) => one!($ops; $extended Rd($dst), Rd($dst), Rd(src)),
+            (Width::W64, Src::Imm(imm)) => one!($ops; $name Rq($dst), (imm & 63) as i8),
             // A shift by nothing still clears the upper half.
-            (Width::W32, Src::Imm(imm)) if imm & 31 == 0 => dynasm!($ops; .arch x64; mov Rd($dst), Rd($dst)),
-            (Width::W32, Src::Imm(imm)) => dynasm!($ops; .arch x64; $name Rd($dst), (imm & 31) as i8),
+            (Width::W32, Src::Imm(imm)) if imm & 31 == 0 => one!($ops; mov Rd($dst), Rd($dst)),
+            (Width::W32, Src::Imm(imm)) => one!($ops; $name Rd($dst), (imm & 31) as i8),
         }
     };
 }
@@ -128,30 +131,31 @@ pub fn alu(ops: &mut Assembler, op: Alu, width: Width, dst: u8, src: Src) {
 
 fn multiply(ops: &mut Assembler, width: Width, dst: u8, src: Src) {
     match (width, src) {
-        (Width::W64, Src::Reg(src)) => dynasm!(ops; .arch x64; imul Rq(dst), Rq(src)),
-        (Width::W32, Src::Reg(src)) => dynasm!(ops; .arch x64; imul Rd(dst), Rd(src)),
+        (Width::W64, Src::Reg(src)) => one!(ops; imul Rq(dst), Rq(src)),
+        (Width::W32, Src::Reg(src)) => one!(ops; imul Rd(dst), Rd(src)),
         (Width::W64, Src::Imm(imm)) => match i8::try_from(imm) {
-            Ok(imm) => dynasm!(ops; .arch x64; imul Rq(dst), Rq(dst), BYTE imm),
-            Err(_) => dynasm!(ops; .arch x64; imul Rq(dst), Rq(dst), DWORD imm),
+            Ok(imm) => one!(ops; imul Rq(dst), Rq(dst), BYTE imm),
+            Err(_) => one!(ops; imul Rq(dst), Rq(dst), DWORD imm),
         },
         (Width::W32, Src::Imm(imm)) => match i8::try_from(imm) {
-            Ok(imm) => dynasm!(ops; .arch x64; imul Rd(dst), Rd(dst), BYTE imm),
-            Err(_) => dynasm!(ops; .arch x64; imul Rd(dst), Rd(dst), DWORD imm),
+            Ok(imm) => one!(ops; imul Rd(dst), Rd(dst), BYTE imm),
+            Err(_) => one!(ops; imul Rd(dst), Rd(dst), DWORD imm),
         },
     }
 }
 
 fn mov(ops: &mut Assembler, width: Width, dst: u8, src: Src) {
     match (width, src) {
-        (Width::W64, Src::Reg(src)) => dynasm!(ops; .arch x64; mov Rq(dst), Rq(src)),
-        (Width::W32, Src::Reg(src)) => dynasm!(ops; .arch x64; mov Rd(dst), Rd(src)),
+        (Width::W64, Src::Reg(src)) => one!(ops; mov Rq(dst), Rq(src)),
+        (Width::W32, Src::Reg(src)) => one!(ops; mov Rd(dst), Rd(src)),
         (Width::W64, Src::Imm(imm)) => constant(ops, dst, i64::from(imm) as u64),
         (Width::W32, Src::Imm(imm)) => constant(ops, dst, u64::from(imm as u32)),
     }
 }
 
 /// Division: the divisor goes to r11, rax and rdx are brought back. x / 0 = 0, x % 0 = x; the smallest number divided by -1,
-/// which would trap, is negated instead.
+/// which would trap, is negated instead. Apart from `alu`, which is called all the time and has no registers to keep without it.
+#[inline(never)]
 fn divide(ops: &mut Assembler, op: Alu, width: Width, dst: u8, src: Src) {
     let is_signed = matches!(op, Alu::SDiv | Alu::SMod);
     let is_mod = matches!(op, Alu::Mod | Alu::SMod);
@@ -227,30 +231,30 @@ fn divide_by_r11(ops: &mut Assembler, is_signed: bool, is_mod: bool, width: Widt
 
 pub fn negate(ops: &mut Assembler, width: Width, dst: u8) {
     match width {
-        Width::W64 => dynasm!(ops; .arch x64; neg Rq(dst)),
-        Width::W32 => dynasm!(ops; .arch x64; neg Rd(dst)),
+        Width::W64 => one!(ops; neg Rq(dst)),
+        Width::W32 => one!(ops; neg Rd(dst)),
     }
 }
 
 /// dst = the lower bits of src, sign-extended.
 pub fn mov_sx(ops: &mut Assembler, width: Width, bits: u8, dst: u8, src: u8) {
     match (width, bits) {
-        (Width::W64, 8) => dynasm!(ops; .arch x64; movsx Rq(dst), Rb(src)),
-        (Width::W64, 16) => dynasm!(ops; .arch x64; movsx Rq(dst), Rw(src)),
-        (Width::W64, _) => dynasm!(ops; .arch x64; movsxd Rq(dst), Rd(src)),
-        (Width::W32, 8) => dynasm!(ops; .arch x64; movsx Rd(dst), Rb(src)),
-        (Width::W32, _) => dynasm!(ops; .arch x64; movsx Rd(dst), Rw(src)),
+        (Width::W64, 8) => one!(ops; movsx Rq(dst), Rb(src)),
+        (Width::W64, 16) => one!(ops; movsx Rq(dst), Rw(src)),
+        (Width::W64, _) => one!(ops; movsxd Rq(dst), Rd(src)),
+        (Width::W32, 8) => one!(ops; movsx Rd(dst), Rb(src)),
+        (Width::W32, _) => one!(ops; movsx Rd(dst), Rw(src)),
     }
 }
 
 pub fn byte_order(ops: &mut Assembler, order: ByteOrder, bits: u8, dst: u8) {
     match (bits, order) {
-        (16, ByteOrder::Little) => dynasm!(ops; .arch x64; movzx Rd(dst), Rw(dst)),
+        (16, ByteOrder::Little) => one!(ops; movzx Rd(dst), Rw(dst)),
         (16, _) => dynasm!(ops; .arch x64; rol Rw(dst), 8; movzx Rd(dst), Rw(dst)),
-        (32, ByteOrder::Little) => dynasm!(ops; .arch x64; mov Rd(dst), Rd(dst)),
-        (32, _) => dynasm!(ops; .arch x64; bswap Rd(dst)),
+        (32, ByteOrder::Little) => one!(ops; mov Rd(dst), Rd(dst)),
+        (32, _) => one!(ops; bswap Rd(dst)),
         (_, ByteOrder::Little) => {}
-        (_, _) => dynasm!(ops; .arch x64; bswap Rq(dst)),
+        (_, _) => one!(ops; bswap Rq(dst)),
     }
 }
 
@@ -261,7 +265,7 @@ pub fn lea(ops: &mut Assembler, dst: u8, from: Place) {
 
 /// dst = a + b
 pub fn lea_sum(ops: &mut Assembler, dst: u8, a: u8, b: u8) {
-    dynasm!(ops; .arch x64; lea Rq(dst), [Rq(a) + Rq(b)]);
+    one!(ops; lea Rq(dst), [Rq(a) + Rq(b)]);
 }
 
 pub fn load(ops: &mut Assembler, size: Size, signed: bool, dst: u8, from: Place) {
@@ -382,18 +386,18 @@ fn fetch_bits(ops: &mut Assembler, op: Atomic, size: Size, at: Place, src: u8) {
 pub fn compare(ops: &mut Assembler, cond: Cond, width: Width, dst: u8, src: Src) {
     match (cond, src) {
         (Cond::Set, Src::Reg(src)) => match width {
-            Width::W64 => dynasm!(ops; .arch x64; test Rq(dst), Rq(src)),
-            Width::W32 => dynasm!(ops; .arch x64; test Rd(dst), Rd(src)),
+            Width::W64 => one!(ops; test Rq(dst), Rq(src)),
+            Width::W32 => one!(ops; test Rd(dst), Rd(src)),
         },
         (Cond::Set, Src::Imm(imm)) => match width {
             // Not negative: the upper half of the mask is 0, and the shorter form tests the same bits.
-            Width::W64 if imm < 0 => dynasm!(ops; .arch x64; test Rq(dst), DWORD imm),
-            _ => dynasm!(ops; .arch x64; test Rd(dst), DWORD imm),
+            Width::W64 if imm < 0 => one!(ops; test Rq(dst), DWORD imm),
+            _ => one!(ops; test Rd(dst), DWORD imm),
         },
         // Comparing with nothing: the shorter test sets the same flags.
         (_, Src::Imm(0)) => match width {
-            Width::W64 => dynasm!(ops; .arch x64; test Rq(dst), Rq(dst)),
-            Width::W32 => dynasm!(ops; .arch x64; test Rd(dst), Rd(dst)),
+            Width::W64 => one!(ops; test Rq(dst), Rq(dst)),
+            Width::W32 => one!(ops; test Rd(dst), Rd(dst)),
         },
         (_, src) => compare_numbers(ops, width, dst, src),
     }
@@ -401,15 +405,15 @@ pub fn compare(ops: &mut Assembler, cond: Cond, width: Width, dst: u8, src: Src)
 
 fn compare_numbers(ops: &mut Assembler, width: Width, dst: u8, src: Src) {
     match (width, src) {
-        (Width::W64, Src::Reg(src)) => dynasm!(ops; .arch x64; cmp Rq(dst), Rq(src)),
-        (Width::W32, Src::Reg(src)) => dynasm!(ops; .arch x64; cmp Rd(dst), Rd(src)),
+        (Width::W64, Src::Reg(src)) => one!(ops; cmp Rq(dst), Rq(src)),
+        (Width::W32, Src::Reg(src)) => one!(ops; cmp Rd(dst), Rd(src)),
         (width, Src::Imm(imm)) => match (i8::try_from(imm), width) {
             // dynasm has no form of cmp with one byte.
-            (Ok(imm), Width::W64) => ops.extend([0x48 | dst >> 3, 0x83, 0xf8 | dst & 7, imm as u8]),
-            (Ok(imm), Width::W32) if dst >= 8 => ops.extend([0x41, 0x83, 0xf8 | dst & 7, imm as u8]),
-            (Ok(imm), Width::W32) => ops.extend([0x83, 0xf8 | dst, imm as u8]),
-            (Err(_), Width::W64) => dynasm!(ops; .arch x64; cmp Rq(dst), imm),
-            (Err(_), Width::W32) => dynasm!(ops; .arch x64; cmp Rd(dst), imm),
+            (Ok(imm), Width::W64) => ops.put(One::of([0x48 | dst >> 3, 0x83, 0xf8 | dst & 7, imm as u8])),
+            (Ok(imm), Width::W32) if dst >= 8 => ops.put(One::of([0x41, 0x83, 0xf8 | dst & 7, imm as u8])),
+            (Ok(imm), Width::W32) => ops.put(One::of([0x83, 0xf8 | dst, imm as u8])),
+            (Err(_), Width::W64) => one!(ops; cmp Rq(dst), imm),
+            (Err(_), Width::W32) => one!(ops; cmp Rd(dst), imm),
         },
     }
 }
@@ -491,6 +495,65 @@ pub fn percpu_array_lookup(
     );
 }
 
+/// rax = the address of the value whose key is at rsi; 0: there is none. Reads what `Hash::lookup` reads, in the same order: the
+/// processor's plain loads acquire. A key of eight bytes at most is compared whole, one of sixteen by halves: no hash is compared first.
+pub fn hash_lookup(ops: &mut Assembler, chains: Chains) {
+    const KEY: i8 = HEADER as i8;
+    let (again, other, none, done) = (ops.new_label(), ops.new_label(), ops.new_label(), ops.new_label());
+    key_hash(ops, chains);
+    // Behind it the key is in rcx and, if it is that long, r11; r9 leads to the probe.
+    dynasm!(ops; .arch x64
+        ; and edx, chains.mask as i32
+        ; mov rdi, [BYTE r9 + Probe::BUCKETS]
+        ; mov edx, [rdi + rdx * 4]
+        ; mov r8d, MAX_CHAIN as i32
+        ; and edx, !LOCKED as i32
+        ; jz BYTE =>none
+        ; =>again
+    );
+    match chains.stride.is_power_of_two() {
+        true => dynasm!(ops; .arch x64; shl rdx, chains.stride.trailing_zeros() as i8),
+        false => dynasm!(ops; .arch x64; imul rdx, rdx, chains.stride as i32),
+    }
+    dynasm!(ops; .arch x64; add rdx, [BYTE r9 + Probe::ENTRIES]; cmp rcx, [BYTE rdx + KEY]; jne BYTE =>other);
+    if chains.key_size > 8 {
+        dynasm!(ops; .arch x64; cmp r11, [BYTE rdx + KEY + 8]; jne BYTE =>other);
+    }
+    lea(ops, RAX, Place { base: RDX, off: chains.value_at as i32 });
+    if chains.evicts {
+        dynasm!(ops; .arch x64; cmp DWORD [BYTE rdx + MARK as i8], COLD as i32; jne BYTE =>done);
+        dynasm!(ops; .arch x64; mov DWORD [BYTE rdx + MARK as i8], WARM as i32);
+    }
+    dynasm!(ops; .arch x64
+        ; jmp BYTE =>done
+        ; =>other
+        ; mov edx, [BYTE rdx + NEXT as i8]
+        ; dec r8d
+        ; jz BYTE =>none
+        ; test edx, edx
+        ; jnz BYTE =>again
+        ; =>none
+        ; xor eax, eax
+        ; =>done
+    );
+}
+
+/// edx = the hash of the key at rsi, as `Hash::hash` computes it. The key, which is read once, stays in rcx and r11; r9 = the probe.
+fn key_hash(ops: &mut Assembler, chains: Chains) {
+    dynasm!(ops; .arch x64; mov r9, QWORD chains.probe as i64);
+    match chains.key_size {
+        4 => dynasm!(ops; .arch x64; mov ecx, [rsi]),
+        _ => dynasm!(ops; .arch x64; mov rcx, [rsi]),
+    }
+    dynasm!(ops; .arch x64; mov rdx, rcx; xor rdx, [BYTE r9 + Probe::SEED]);
+    dynasm!(ops; .arch x64; mulx rax, rdx, [BYTE r9 + Probe::FACTOR]; xor rdx, rax);
+    if chains.key_size > 8 {
+        dynasm!(ops; .arch x64; mov r11, [BYTE rsi + 8]; xor rdx, r11);
+        dynasm!(ops; .arch x64; mulx rax, rdx, [BYTE r9 + Probe::FACTOR]; xor rdx, rax);
+    }
+    dynasm!(ops; .arch x64; mov rax, rdx; shr rax, 32; xor edx, eax);
+}
+
 /// rax = the halves of rdi * rsi, folded by xor. rdx goes.
 pub fn mul128_fold(ops: &mut Assembler) {
     dynasm!(ops; .arch x64; mov rax, rdi; mul rsi; xor rax, rdx);
@@ -533,7 +596,8 @@ mod tests {
     fn code(emit: impl FnOnce(&mut Assembler)) -> Vec<u8> {
         let mut ops = Assembler::new(0, 0);
         emit(&mut ops);
-        ops.finish().unwrap()
+        ops.finish().unwrap();
+        ops.bytes().to_vec()
     }
 
     #[test]

@@ -468,6 +468,90 @@ fn lookups_in_arrays_are_a_few_instructions() {
     }
 }
 
+/// Looks up a key whose words are the context's, and adds 1 to the last byte of its value; 1000: there is none.
+fn lookup_by_key(kind: &str, key_size: u32, value_size: u32, entries: u32) -> String {
+    let words: String = (0..key_size.div_ceil(8))
+        .map(|word| format!("r2 = *(u64 *)(r1 + {})\n*(u64 *)(r10 - {}) = r2\n", FIELDS[word as usize], 24 - 8 * word))
+        .collect();
+    format!(
+        "hook load
+            map values {kind} {key_size} {value_size} {entries}
+            {words}
+            r1 = map[values] ll
+            r2 = r10
+            r2 += -24
+            call map_lookup_elem
+            if r0 == 0 goto none
+            r1 = *(u8 *)(r0 + {last})
+            r1 += 1
+            *(u8 *)(r0 + {last}) = r1
+            r0 = r1
+            exit
+            none: r0 = 1000
+            exit",
+        last = value_size - 1
+    )
+}
+
+/// Machine code finds what the map itself finds: keys that are there, that never were, that were taken out, also where chains are long.
+#[test]
+fn lookups_in_hashes_are_made_in_place() {
+    let cases = [("hash", 4u32, 8u32), ("hash", 8, 1), ("hash", 16, 40), ("lru_hash", 8, 200), ("lru_hash", 16, 8)];
+    for (kind, key_size, value_size) in cases {
+        let object = assemble(&lookup_by_key(kind, key_size, value_size, 300)).unwrap().object;
+        let store = Store::new(Box::new(|| {}));
+        let bindings = store.bind(&object, Memory::new(&object.regions).unwrap(), &[]).unwrap();
+        let map = bindings.map(0).unwrap().clone();
+        let program = jit::compile(verify(&object).unwrap(), bindings, Env::detached()).unwrap();
+        assert!(!disassemble(program.code()).contains("call"), "{}", disassemble(program.code()));
+        // Words that differ in one half only, and such as look like no word at all.
+        let key = |number: u64| [number << 20 | number / 7, number % 7, 0, 0, 0, 0, 0];
+        let bytes = |number: u64| key(number)[..2].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+        let mut counts = [None; 400];
+        for number in 0..300 {
+            let value = vec![number as u8 & 63; value_size as usize];
+            // SAFETY: at least as many bytes as a key has, and as many as a value.
+            let updated = unsafe { map.update(bytes(number).as_ptr(), value.as_ptr(), || 0, 0) };
+            updated.unwrap_or_else(|failure| panic!("{number}: {failure}"));
+            counts[number as usize] = Some(number & 63);
+        }
+        for number in (0..300).step_by(3) {
+            // SAFETY: as above.
+            unsafe { map.delete(bytes(number).as_ptr()) }.unwrap();
+            counts[number as usize] = None;
+        }
+        for _ in 0..3 {
+            for (number, count) in counts.iter_mut().enumerate() {
+                *count = count.map(|count| count + 1);
+                let found = call(&program, &mut context(key(number as u64)));
+                assert_eq!(found, count.unwrap_or(1000), "{kind}, keys of {key_size} bytes, {number}");
+            }
+        }
+    }
+}
+
+/// What a program looked up stays when an LRU map needs room.
+#[test]
+fn lookups_in_place_mark_what_they_find() {
+    let object = assemble(&lookup_by_key("lru_hash", 8, 8, 64)).unwrap().object;
+    let store = Store::new(Box::new(|| {}));
+    let bindings = store.bind(&object, Memory::new(&object.regions).unwrap(), &[]).unwrap();
+    let map = bindings.map(0).unwrap().clone();
+    let program = jit::compile(verify(&object).unwrap(), bindings, Env::detached()).unwrap();
+    let mut look = |number: u64| call(&program, &mut context([number, 0, 0, 0, 0, 0, 0])) != 1000;
+    let add = |number: u64| {
+        // SAFETY: eight bytes each.
+        unsafe { map.update(number.to_le_bytes().as_ptr(), number.to_le_bytes().as_ptr(), || 0, 0) }
+    };
+    (0..64).for_each(|number| add(number).unwrap());
+    for fresh in 64..96 {
+        assert!((0..8).all(&mut look), "looked up all the time, and gone before {fresh}");
+        // Entries that wait to be free again are no matter here.
+        let _ = add(fresh);
+    }
+    assert!((8..64).filter(|&number| look(number)).count() < 56, "others went");
+}
+
 #[test]
 fn lookups_in_percpu_arrays_find_the_threads_own_values() {
     thread_local! {

@@ -13,6 +13,7 @@
 //! not goes (the clock algorithm).
 
 use std::{
+    mem::offset_of,
     ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -33,26 +34,30 @@ use crate::object::{MapDef, MapKind};
 /// Entries of one map.
 pub const MAX_ENTRIES: u32 = 1 << 28;
 /// Marks a bucket's head as being changed.
-const LOCKED: u32 = 1 << 31;
+pub const LOCKED: u32 = 1 << 31;
 /// Tries for a bucket's lock.
 const SPINS: usize = 128;
 /// Entries of one chain. With hashes from a secret seed nobody sees so many.
-const MAX_CHAIN: usize = 64;
+pub const MAX_CHAIN: usize = 64;
+/// Buckets for each entry, at least. Nine in ten lookups end at their chain's first entry then (six in ten, where there is one bucket for
+/// each), and no processor foresees which do not.
+const BUCKETS: u64 = 4;
 /// Entries that the hand passes before it gives up.
 const MAX_HAND: usize = 128;
-const HEADER: usize = 16;
-
-const NEXT: usize = 0;
+/// What lies where in an entry; its key begins behind the header.
+pub const HEADER: usize = 16;
+pub const NEXT: usize = 0;
 const HASH: usize = 4;
-const MARK: usize = 8;
+pub const MARK: usize = 8;
 const LINK: usize = 12;
 
 /// Not looked up since the hand last came by; an entry that is in no chain has this too.
-const COLD: u32 = 0;
-const WARM: u32 = 1;
+pub const COLD: u32 = 0;
+pub const WARM: u32 = 1;
 
 #[derive(Debug)]
 pub struct Hash {
+    probe: Probe,
     slab: Slab,
     /// Where the entries, and the shards' values, begin in the slab. The buckets begin it.
     entries: usize,
@@ -70,7 +75,6 @@ pub struct Hash {
     shards_in_use: AtomicU32,
     max_entries: u32,
     evicts: bool,
-    seed: Seed,
     /// Entries in chains.
     len: AtomicU32,
     hand: AtomicU32,
@@ -86,6 +90,44 @@ pub struct Hash {
 /// What makes this map's hashes its own secret.
 #[derive(Clone, Copy, Debug)]
 pub struct Seed(pub [u64; 2]);
+
+/// What makes hashes, and where entries are; machine code reads it where it lies.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Probe {
+    seed: u64,
+    /// Odd.
+    factor: u64,
+    /// The address of the first bucket.
+    buckets: usize,
+    /// Of the entry before the first: heads and links count from 1.
+    entries: usize,
+}
+
+impl Probe {
+    /// Where its numbers are.
+    pub const SEED: i8 = offset_of!(Probe, seed) as i8;
+    pub const FACTOR: i8 = offset_of!(Probe, factor) as i8;
+    pub const BUCKETS: i8 = offset_of!(Probe, buckets) as i8;
+    pub const ENTRIES: i8 = offset_of!(Probe, entries) as i8;
+}
+
+/// How machine code finds a key's value, as [`Hash::lookup`] does.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub struct Chains {
+    /// The address of the map's [`Probe`].
+    pub probe: usize,
+    pub key_size: usize,
+    /// Of the hash, for the bucket.
+    pub mask: u32,
+    /// Bytes from one entry to the next.
+    pub stride: usize,
+    /// From an entry's beginning.
+    pub value_at: usize,
+    /// Entries that are found are marked.
+    pub evicts: bool,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Shards {
@@ -107,7 +149,7 @@ impl Hash {
         // Entries that wait until nobody holds them are not there to be used.
         let slack = (max_entries / 8).clamp(64, 16_384);
         let capacity = max_entries + slack;
-        let buckets = u64::from(max_entries).next_power_of_two();
+        let buckets = BUCKETS * u64::from(max_entries).next_power_of_two();
         let (key, value) = (padded(def.key_size as usize), padded(def.value_size as usize));
         let percpu = def.kind.is_percpu();
         let stride = HEADER + key + if percpu { 0 } else { value };
@@ -119,8 +161,14 @@ impl Hash {
             stride: (value * capacity as usize).next_multiple_of(128),
         });
         let size = values as u64 + shards.map_or(0, |shards| shards.stride as u64 * u64::from(shards.count));
+        let slab = Slab::new(size, budget)?;
+        let Seed([seed, factor]) = seed;
+        let first = slab.base() as usize + entries;
+        let probe =
+            Probe { seed, factor: factor | 1, buckets: slab.base() as usize, entries: first.wrapping_sub(stride) };
         let hash = Arc::new(Hash {
-            slab: Slab::new(size, budget)?,
+            probe,
+            slab,
             entries,
             values,
             mask: (buckets - 1) as u32,
@@ -132,7 +180,6 @@ impl Hash {
             shards_in_use: AtomicU32::new(0),
             max_entries,
             evicts: def.kind == MapKind::LruHash,
-            seed,
             len: AtomicU32::new(0),
             hand: AtomicU32::new(0),
             list: FreeList::new(capacity),
@@ -152,6 +199,20 @@ impl Hash {
 
     pub fn bytes(&self) -> u64 {
         self.slab.size()
+    }
+
+    /// None: machine code calls [`Hash::lookup`].
+    #[cfg(target_arch = "x86_64")]
+    pub fn chains(&self) -> Option<Chains> {
+        let is_plain = self.shards.is_none() && matches!(self.key_size, 4 | 8 | 16);
+        is_plain.then_some(Chains {
+            probe: &raw const self.probe as usize,
+            key_size: self.key_size,
+            mask: self.mask,
+            stride: self.stride,
+            value_at: self.value_at,
+            evicts: self.evicts,
+        })
     }
 
     fn bucket(&self, hashed: Hashed) -> &AtomicU32 {
@@ -197,12 +258,11 @@ impl Hash {
     /// # Safety
     /// `key_size` bytes must be readable at `key`.
     unsafe fn hash(&self, key: *const u8) -> Hashed {
-        let Seed([first, second]) = self.seed;
-        let (mut hash, mut at) = (first, 0);
+        let (mut hash, mut at) = (self.probe.seed, 0);
         while at < self.key_size {
             // SAFETY: the caller's.
             let word = unsafe { key_word(key, at, self.key_size) };
-            let product = u128::from(word ^ hash) * u128::from(second | 1);
+            let product = u128::from(word ^ hash) * u128::from(self.probe.factor);
             hash = product as u64 ^ (product >> 64) as u64;
             at += 8;
         }

@@ -8,20 +8,26 @@ use std::{
 
 use duckbpf_abi::duckbpf_hash_batch;
 
+use super::asm;
 use crate::{
     helpers::Env,
     hook::Hook,
     isa::{Insn, SLOT},
     jit::{self, Program},
+    maps::{
+        Map,
+        memory::Budget,
+        store::{Bindings, DEFAULT_CEILING, Store},
+    },
     object::{Function, Memory, Object, ProgramText},
     verifier::{self, Verified},
 };
 
-/// One function for a hook.
+/// A program for a hook, and its maps.
 #[derive(Debug)]
 pub struct Bytecode {
     object: Arc<Object>,
-    memory: Arc<Memory>,
+    bindings: Bindings,
     hook: Hook,
 }
 
@@ -49,8 +55,27 @@ impl Bytecode {
             hash_types: None,
             hash_mixed: None,
         });
+        Bytecode::bound(object, hook)
+    }
+
+    /// A program as text, see [`asm`]. Panics on what is none: benches know their programs.
+    pub fn assemble(text: &str) -> Bytecode {
+        let assembly = asm::assemble(text).unwrap_or_else(|error| panic!("{error}"));
+        let Some(hook) = assembly.hook else { panic!("a program for no hook") };
+        Bytecode::bound(assembly.object, hook)
+    }
+
+    fn bound(object: Arc<Object>, hook: Hook) -> Bytecode {
         let memory = Memory::new(&object.regions).unwrap_or_else(|error| panic!("{error}"));
-        Bytecode { object, memory, hook }
+        let store = Store::with_budget(Budget::new(DEFAULT_CEILING), Box::new(|| {}));
+        let bindings = store.bind(&object, memory, &[]).unwrap_or_else(|error| panic!("{error}"));
+        Bytecode { object, bindings, hook }
+    }
+
+    /// A map, by its name. Panics on one that the program does not have.
+    pub fn map(&self, name: &str) -> &Arc<Map> {
+        let map = self.bindings.maps().find(|map| map.def().name == name);
+        map.unwrap_or_else(|| panic!("no map {name}"))
     }
 
     /// Panics on what the verifier refuses: benches know their programs.
@@ -68,7 +93,7 @@ impl Checked<'_> {
     pub fn compile(self) -> Compiled {
         static ENV: OnceLock<&'static Env> = OnceLock::new();
         let env = ENV.get_or_init(|| Env::leak(super::host()));
-        let program = jit::compile(self.verified, self.bytecode.memory.clone(), env);
+        let program = jit::compile(self.verified, self.bytecode.bindings.clone(), env);
         Compiled(program.unwrap_or_else(|error| panic!("{error}")))
     }
 }

@@ -148,6 +148,7 @@ struct Loop {
 }
 
 /// The loops' function: `extern "C" fn(*const duckbpf_hash_batch)`. Ok: how they take strings.
+#[inline(never)]
 pub fn emit(emitter: &Emitter<'_>, ops: &mut Assembler) -> Result<Strings, String> {
     let mut order = emitter.verified.text().functions.first().and_then(|first| {
         let code = emitter.verified.graph().ops.get(..first.end)?;

@@ -480,9 +480,10 @@ mod tests {
             let mut ops = Assembler::new(0, 0);
             vpmullq(&mut ops, to, by);
             shift_right(&mut ops, to, by, 32);
-            let code = ops.finish().unwrap();
+            ops.finish().unwrap();
+            let code = ops.bytes();
             let said: Vec<String> =
-                Decoder::new(64, &code, DecoderOptions::NONE).iter().map(|insn| insn.to_string()).collect();
+                Decoder::new(64, code, DecoderOptions::NONE).iter().map(|insn| insn.to_string()).collect();
             let expected = [format!("vpmullq ymm{to},ymm{to},ymm{by}"), format!("vpsrlq ymm{to},ymm{by},20h")];
             assert_eq!(said, expected);
         }
