@@ -303,6 +303,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
     fn one_instruction_is_what_a_template_is() {
         let (mut apart, mut together) = (assembler(), assembler());
         for reg in 0..16 {

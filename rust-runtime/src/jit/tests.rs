@@ -505,7 +505,7 @@ fn lookups_in_hashes_are_made_in_place() {
         let program = jit::compile(verify(&object).unwrap(), bindings, Env::detached()).unwrap();
         assert!(!disassemble(program.code()).contains("call"), "{}", disassemble(program.code()));
         // Words that differ in one half only, and such as look like no word at all.
-        let key = |number: u64| [number << 20 | number / 7, number % 7, 0, 0, 0, 0, 0];
+        let key = |number: u64| [(number << 20) | (number / 7), number % 7, 0, 0, 0, 0, 0];
         let bytes = |number: u64| key(number)[..2].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
         let mut counts = [None; 400];
         for number in 0..300 {
