@@ -378,9 +378,9 @@ int ok_checksum(struct input *ctx)
 	return (__u16)~sum;
 }
 
-/* More instructions than the kernel visits. */
+/* Without CAP_PERFMON more instructions than the kernel visits, which does not count. */
 SEC("syscall")
-int ours_gcd(struct input *ctx)
+int ok_gcd(struct input *ctx)
 {
 	__u32 a = ctx->n, b = ctx->m;
 	for (int i = 0; i < 48 && b; i++) {
@@ -391,9 +391,9 @@ int ours_gcd(struct input *ctx)
 	return a;
 }
 
-/* More instructions than the kernel visits. */
+/* Without CAP_PERFMON more instructions than the kernel visits, which does not count. */
 SEC("syscall")
-int ours_population_count_by_loop(struct input *ctx)
+int ok_population_count_by_loop(struct input *ctx)
 {
 	__u64 x = ctx->a;
 	int n = 0;
@@ -404,9 +404,9 @@ int ours_population_count_by_loop(struct input *ctx)
 	return n;
 }
 
-/* More instructions than the kernel visits. */
+/* Without CAP_PERFMON more instructions than the kernel visits, which does not count. */
 SEC("syscall")
-int ours_fibonacci(struct input *ctx)
+int ok_fibonacci(struct input *ctx)
 {
 	__u64 a = 0, b = 1;
 	__u32 n = ctx->n & 63;
@@ -604,9 +604,9 @@ int ok_switch_with_bodies(struct input *ctx)
 	return 0;
 }
 
-/* More instructions than the kernel visits. */
+/* Without CAP_PERFMON more instructions than the kernel visits, which does not count. */
 SEC("syscall")
-int ours_linked_list_in_an_array(struct input *ctx)
+int ok_linked_list_in_an_array(struct input *ctx)
 {
 	__u32 at = ctx->n, length = 0;
 	for (int i = 0; i < 100; i++) {
