@@ -119,9 +119,7 @@ mod tests {
     }
 
     fn fit_on(name: &str, text: Option<&str>) -> Fit {
-        let work = std::env::temp_dir().join(format!("duckbpf-check-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&work);
-        std::fs::create_dir_all(&work).unwrap();
+        let work = crate::scratch(&format!("check-{name}"));
         if let Some(text) = text {
             write(&work.join("duckdb/x.cpp"), text.as_bytes()).unwrap();
         }

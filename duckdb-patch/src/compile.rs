@@ -357,8 +357,7 @@ mod tests {
 
     /// A checkout with one unit, `duckdb/a.cpp`, which includes `h.hpp`.
     fn checkout(name: &str) -> (Layout, Tree) {
-        let root = std::env::temp_dir().join(format!("duckbpf-compile-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&root);
+        let root = crate::scratch(&format!("compile-{name}"));
         let tree = root.join("tree");
         let manifest = r#"{"base": {"cpp_files": [], "include_dirs": ["inc"]}, "extensions": {}}"#;
         write(&tree.join("duckdb/manifest.json"), manifest.as_bytes()).unwrap();

@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_fetched_or_is_something_else_is_told() {
-        let root = std::env::temp_dir().join(format!("duckbpf-icu-{}", std::process::id()));
+        let root = crate::scratch("icu");
         let layout = Layout::new(&root);
         let refusal = |python: &str| format!("{:#}", Icu::find(&layout, Path::new(python)).err().unwrap());
         let error = refusal("false");
@@ -135,7 +135,6 @@ mod tests {
         let error = refusal("true");
         assert!(error.contains("SHA-256 is") && error.contains(ARCHIVE_SHA256), "{error}");
         assert!(!layout.work.join("icu").exists());
-        std::fs::remove_dir_all(&root).unwrap();
     }
 
     const LOADER: &str = "#ifndef DUCKDB_EXTENSION_JSON_LINKED\n#define DUCKDB_EXTENSION_JSON_LINKED 0\n#endif\n\

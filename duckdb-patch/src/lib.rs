@@ -177,3 +177,12 @@ fn write(path: &Path, contents: &[u8]) -> Result<()> {
     };
     attempt().with_context(|| format!("writing {}", path.display()))
 }
+
+/// An empty folder for the one test that has this name for it, below `target/`: what a test leaves is cleared when it runs again.
+#[cfg(test)]
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp/patch").join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.canonicalize().unwrap()
+}

@@ -162,7 +162,7 @@ mod tests {
     const TEXT: &str = "one\ntwo\nthree\n";
 
     fn trees(name: &str) -> Trees {
-        let root = std::env::temp_dir().join(format!("duckbpf-series-{name}-{}", std::process::id()));
+        let root = crate::scratch(&format!("series-{name}"));
         let trees = Trees { pristine: root.join("pristine"), hooked: root.join("hooked") };
         for tree in [&trees.pristine, &trees.hooked] {
             crate::write(&tree.join("duckdb/src/a.cpp"), TEXT.as_bytes()).unwrap();

@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     fn tree(name: &str) -> PathBuf {
-        let tree = std::env::temp_dir().join(format!("duckbpf-units-{name}-{}", std::process::id()));
+        let tree = crate::scratch(&format!("units-{name}"));
         let files = [
             (
                 "manifest.json",

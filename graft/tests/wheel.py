@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "e2e"))
 import sandbox  # noqa: E402
 
 SCENARIO, PROBE, IMAGE = sys.argv[1:]
+# Gone when the process ends.
+SCRATCH = tempfile.TemporaryDirectory()
 # Those that every query reaches. The probe counts all, these first.
 HOOKS = ["hash", "schedule_task", "execute_forever", "load", "update_used_memory", "allocate_new_block", "unpin"]
 
@@ -132,7 +134,7 @@ def undo():
     before = results(con)
     probe = Probe()
     probe.installed()
-    keeper = Probe(shutil.copy(PROBE, tempfile.mkdtemp()))
+    keeper = Probe(shutil.copy(PROBE, f"{SCRATCH.name}/keeper.so"))
     keeper.installed()
     assert probe("undo") == {}
     slots = keeper("slots")
@@ -148,7 +150,7 @@ def reached():
     probe.installed()
     assert probe("attach") == {"statuses": [0, 0]}
     calls = probe("calls")
-    path = Path(tempfile.mkdtemp()) / "file.db"
+    path = Path(SCRATCH.name) / "file.db"
     with_file = connect()
     with_file.execute(f"ATTACH '{path}' AS f")
     with_file.execute("CREATE TABLE f.t AS FROM t")
@@ -163,8 +165,7 @@ def reached():
 def copies():
     """Two copies of the code that install at the same time agree on one graft."""
     con = connect()
-    folder = tempfile.mkdtemp()
-    probes = [Probe(shutil.copy(PROBE, f"{folder}/{name}.so")) for name in "abcd"]
+    probes = [Probe(shutil.copy(PROBE, f"{SCRATCH.name}/{name}.so")) for name in "abcd"]
     answers = [None] * len(probes)
     start = threading.Barrier(len(probes))
 
@@ -249,7 +250,7 @@ def bad_images():
     con = connect()
     probe = Probe()
     image = Path(IMAGE).read_bytes()
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(SCRATCH.name)
     for contents, reason in [
         (b"", "can't be used"),
         (b"text" * 1000, "can't be used"),
@@ -274,7 +275,7 @@ def no_mprotect():
     probe = Probe()
     probe.installed()
     assert probe("undo") == {}
-    keeper = Probe(shutil.copy(PROBE, tempfile.mkdtemp()))
+    keeper = Probe(shutil.copy(PROBE, f"{SCRATCH.name}/keeper.so"))
     sandbox.deny(sandbox.MPROTECT)
     answer = probe.install()
     assert "mprotect" in answer["error"] and "seccomp" in answer["error"], answer

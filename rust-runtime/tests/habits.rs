@@ -3,13 +3,10 @@
 
 mod common;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use common::folder;
-use duckbpf_runtime::{Profile, Verdict, judge};
+use duckbpf_runtime::{Profile, Verdict, judge, testing::clang};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -26,18 +23,7 @@ fn sources(of: &str) -> Vec<PathBuf> {
 fn compile(source: &Path, flags: &[&str]) -> PathBuf {
     let name = source.file_stem().expect("it has a name").to_string_lossy().into_owned();
     let object = folder().join(format!("{name}{}.o", flags.concat()));
-    let output = Command::new("clang-19")
-        .current_dir(root())
-        .args(["-target", "bpf", "-g", "-I", "rust-runtime/tests/habits", "-I", "extensions-c/include"])
-        .args(["-I", "hook-shim/include", "-Wno-unused"])
-        .args(flags)
-        .arg("-c")
-        .arg(source)
-        .arg("-o")
-        .arg(&object)
-        .output()
-        .expect("clang-19 compiles programs: apt-get install clang-19");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    clang::compile(source, &object, &[&["-I", "rust-runtime/tests/habits", "-Wno-unused"], flags].concat());
     object
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::queries::Query;
 use crate::worker::{Timing, Worker};
 
-/// How long one process runs before the next. A hundred times what stopping and going on takes, and a hundredth of a second's disturbance.
+/// How long one process runs before the next. Long beside stopping and going on, short beside what disturbs.
 const SLICE: Duration = Duration::from_millis(20);
 
 /// Runs a query once in each of the workers, whose turns come in this order. `seconds` of the answers leave out what a worker stood still.
@@ -86,7 +86,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::worker::{Hooks, Host, Setup};
+    use crate::worker::{Hooks, Setup};
 
     /// Without tables, some tenths of a second long.
     const LONG: Query = Query { number: 0, sql: "SELECT sum(hash(range)::HUGEINT) FROM range(20_000_000)", order: &[] };
@@ -99,15 +99,8 @@ mod tests {
             eprintln!("SKIPPED: `cargo xtask bench tpch --sf 0.01` makes what is needed");
             return;
         }
-        let stock = Host::Wheel { python };
-        let setup = Setup {
-            hooked: stock.clone(),
-            stock,
-            database,
-            extension: target.join("extension/duckbpf.duckdb_extension"),
-            threads: 1,
-            memory: None,
-        };
+        let extension = target.join("extension/duckbpf.duckdb_extension");
+        let setup = Setup { threads: 1, ..Setup::of_wheel(python, database, extension) };
         let mut workers = [0, 1].map(|_| Worker::start(&setup, &Hooks::Stock).unwrap());
         let timings = race(&mut workers, &[1, 0], &LONG).unwrap();
         let length = |[start, end]: [u64; 2]| (end - start) as f64 / 1e9;

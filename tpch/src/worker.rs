@@ -64,6 +64,15 @@ pub struct Setup {
     pub memory: Option<String>,
 }
 
+impl Setup {
+    /// The official wheel in this Python's environment, on all cores.
+    pub fn of_wheel(python: PathBuf, database: PathBuf, extension: PathBuf) -> Self {
+        let wheel = Host::Wheel { python };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        Self { stock: wheel.clone(), hooked: wheel, database, extension, threads, memory: None }
+    }
+}
+
 /// What is in force in a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hooks {

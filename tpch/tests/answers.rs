@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use duckbpf_tpch::worker::{Hooks, Host, Setup, Worker};
+use duckbpf_tpch::worker::{Hooks, Setup, Worker};
 use duckbpf_tpch::{answers, queries::QUERIES};
 
 /// Data that was made already (`cargo xtask test` makes 0.01), and the environment that reads it.
@@ -16,15 +16,7 @@ fn setup(sf: &str) -> Option<Setup> {
             return None;
         }
     }
-    let wheel = Host::Wheel { python };
-    Some(Setup {
-        stock: wheel.clone(),
-        hooked: wheel,
-        database,
-        extension: target.join("extension/duckbpf.duckdb_extension"),
-        threads: 2,
-        memory: None,
-    })
+    Some(Setup::of_wheel(python, database, target.join("extension/duckbpf.duckdb_extension")))
 }
 
 fn check(sf: &str) {

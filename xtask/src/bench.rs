@@ -231,7 +231,8 @@ pub fn data(sf: f64, venv: &Venv) -> Result<PathBuf> {
     Ok(database)
 }
 
-fn build() -> Result<()> {
+/// What a comparison attaches: the graft, the programs, the extension.
+pub fn build() -> Result<()> {
     step("graft: DuckDB's patched units");
     graft::run(graft::Args {})?;
     step("programs");
@@ -292,7 +293,7 @@ pub fn find_program(name: &str) -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("there is no program {}", path.display()))
 }
 
-fn find_programs<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<PathBuf>> {
+pub fn find_programs<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<PathBuf>> {
     names.into_iter().map(find_program).collect()
 }
 

@@ -1,13 +1,13 @@
 //! `cargo xtask bench hooks`: what a call, a key and a load cost, into `target/bench/hooks.json`. What needs no database is measured by
 //! duckbpf-benches, the rest in the official wheel with the graft loaded.
 
-use crate::bench::{DEFAULTS, find_program};
+use crate::bench::{DEFAULTS, find_programs};
 use crate::venv::Venv;
 use crate::{extension, graft, paths, process, programs};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The rows, in the order in which they are written.
 const ROWS: [&str; 11] = [
@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let (native, grafted) = (folder.join("hooks-native.json"), folder.join("hooks-graft.json"));
     let bench = ["run", "--release", "--quiet", "--package", "duckbpf-benches", "--bin", "hooks", "--"];
-    let defaults = DEFAULTS.into_iter().map(find_program).collect::<Result<Vec<PathBuf>>>()?;
+    let defaults = find_programs(DEFAULTS)?;
     process::run(process::cargo(&paths::root(), bench).arg(&native).args(&defaults))?;
     let script = paths::root().join("benches").join("graft.py");
     let mut python = Venv::ensure()?.command(&paths::root());

@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use duckbpf_tpch::machine::Machine;
 use duckbpf_tpch::report::Set;
 use duckbpf_tpch::run::{Comparison, Configuration};
-use duckbpf_tpch::worker::{Hooks, Host, Setup};
+use duckbpf_tpch::worker::{Hooks, Setup};
 use serde_json::{Value, json};
 
-use crate::bench::{self, DEFAULTS, find_program};
+use crate::bench::{self, DEFAULTS};
 use crate::venv::Venv;
-use crate::{extension, graft, paths, process, programs};
+use crate::{paths, process};
 
 /// Hot executions of a query in a run, and seconds after which there are no more.
 const REPEATS: usize = 4;
@@ -42,9 +42,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     if !args.no_build {
-        graft::run(graft::Args {})?;
-        programs::compile_all(&paths::programs(), "v4")?;
-        extension::install(&extension::build()?)?;
+        bench::build()?;
     }
     let folder = paths::target("bench").join(format!("state-sf{}", args.sf));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -63,20 +61,14 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn setup(args: &Args, venv: &Venv) -> Result<Setup> {
-    let wheel = Host::Wheel { python: venv.python() };
-    Ok(Setup {
-        stock: wheel.clone(),
-        hooked: wheel,
-        database: bench::data(args.sf, venv)?,
-        extension: paths::extension(),
-        threads: args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        memory: args.memory.clone(),
-    })
+    let setup = Setup::of_wheel(venv.python(), bench::data(args.sf, venv)?, paths::extension());
+    let threads = args.threads.unwrap_or(setup.threads);
+    Ok(Setup { threads, memory: args.memory.clone(), ..setup })
 }
 
 /// The 22 queries, against the default programs that nobody watches.
 fn tpch(setup: &Setup, folder: &Path, runs: usize) -> Result<Vec<Set>> {
-    let defaults = DEFAULTS.into_iter().map(find_program).collect::<Result<Vec<PathBuf>>>()?;
+    let defaults = bench::find_programs(DEFAULTS)?;
     // A hash program has no maps: the host counts its calls.
     let counting = vec![defaults[0].clone(), compile("count_seven", folder)?];
     let configuration = |name: &str, hooks| Configuration { name: name.to_owned(), hooks };

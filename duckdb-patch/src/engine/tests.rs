@@ -4,8 +4,7 @@ use super::*;
 
 /// A checkout with an engine that was just built.
 fn checkout(name: &str) -> Layout {
-    let root = std::env::temp_dir().join(format!("duckbpf-engine-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&root);
+    let root = crate::scratch(&format!("engine-{name}"));
     let layout = Layout::new(&root);
     write(&root.join("duckdb-patch/patches/series"), b"").unwrap();
     write(&root.join("hook-shim/shim.cpp"), b"int x;\n").unwrap();

@@ -365,13 +365,13 @@ fn functions(starts: &[u32]) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, path::Path, process::Command};
+    use std::{collections::BTreeMap, path::Path};
 
     use super::*;
     use crate::{
         helpers::Env,
         testing::{
-            corpus, fuzz,
+            clang, corpus, fuzz,
             vague::{self, Knowledge},
         },
         verifier,
@@ -669,12 +669,7 @@ mod tests {
     fn habits(source: &Path) -> Object {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let object = folder.path().join("habits.o");
-        let output = Command::new("clang-19")
-            .args(["-target", "bpf", "-g", "-O2", "-mcpu=v4", "-Wno-unused", "-c"])
-            .args([source, Path::new("-o"), &object])
-            .output()
-            .expect("clang-19 compiles programs: apt-get install clang-19");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        clang::compile(source, &object, &["-mcpu=v4", "-Wno-unused"]);
         crate::object::parse_foreign(&std::fs::read(&object).expect("it was written")).expect("it is read").0
     }
 

@@ -11,7 +11,6 @@ use crate::{
 
 /// Loads eight bytes.
 const LOAD: u8 = 0x79;
-const GOTO: u8 = 0x05;
 const GOTOL: u8 = 0x06;
 /// `if dst != imm goto`, and `if dst s>= imm goto` of 64 bits; of 32 bits it is one more.
 const IF_UNEQUAL: u8 = 0x55;
@@ -130,7 +129,6 @@ fn move_target(insn: &mut Insn, at: usize, now: usize, places: &[usize]) {
     match (insn.code, insn.src) {
         (CALL, 1) | (GOTOL, _) | (LDDW, LDDW_FUNCTION) => insn.imm = moved(insn.imm.into()) as i32,
         (CALL | 0x95, _) => {}
-        (GOTO, _) => insn.off = moved(insn.off.into()) as i16,
         (code, _) if matches!(code & 7, 5 | 6) => insn.off = moved(insn.off.into()) as i16,
         _ => {}
     }

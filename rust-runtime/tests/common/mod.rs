@@ -45,10 +45,15 @@ pub fn compile(source: &Path, object: &Path, mcpu: &str) {
     testing::clang::compile(source, object, &["-Wall", "-Wextra", "-Werror", &format!("-mcpu={mcpu}")]);
 }
 
-/// A folder that stays until the test binary ends.
+/// This test binary's folder, below `target/` and empty when it begins.
 pub fn folder() -> &'static Path {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path()
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    })
 }
 
 /// The path of a gallery program's object.

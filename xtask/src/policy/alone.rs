@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use duckbpf_tpch::run::{Comparison, Configuration};
 use duckbpf_tpch::stats::Paired;
-use duckbpf_tpch::worker::{Hooks, Host, Setup};
+use duckbpf_tpch::worker::{Hooks, Setup};
 use serde_json::{Value, json};
 
 use super::Policy;
-use crate::bench::{find_program, rounds};
+use crate::bench::{find_programs, rounds};
 use crate::paths;
 
 /// Policies whose processes are there at once, beside stock's: each has the data in memory.
@@ -27,15 +27,7 @@ pub fn losses(python: &Path, database: &Path, policies: &[&Policy], runs: usize)
 }
 
 fn beside_stock(python: &Path, database: &Path, policies: &[&Policy], runs: usize) -> Result<Vec<Value>> {
-    let wheel = Host::Wheel { python: python.to_owned() };
-    let setup = Setup {
-        stock: wheel.clone(),
-        hooked: wheel,
-        database: database.to_owned(),
-        extension: paths::extension(),
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
-        memory: None,
-    };
+    let setup = Setup::of_wheel(python.to_owned(), database.to_owned(), paths::extension());
     let mut configurations = vec![Configuration { name: "stock".to_owned(), hooks: Hooks::Stock }];
     for policy in policies {
         configurations.push(Configuration { name: policy.name.to_owned(), hooks: Hooks::Loaded(programs(policy)?) });
@@ -63,5 +55,5 @@ fn beside_stock(python: &Path, database: &Path, policies: &[&Policy], runs: usiz
 /// What the policy's attached run attaches.
 fn programs(policy: &Policy) -> Result<Vec<PathBuf>> {
     let attached = policy.runs.iter().find(|run| run.name == "attached").and_then(|run| run.programs);
-    attached.unwrap_or_default().iter().map(|(name, _)| find_program(name)).collect()
+    find_programs(attached.unwrap_or_default().iter().map(|(name, _)| *name))
 }

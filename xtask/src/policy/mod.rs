@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::bench::{self, find_program};
 use crate::venv::Venv;
-use crate::{extension, graft, paths, process, programs};
+use crate::{paths, process};
 
 mod alone;
 mod execution;
@@ -160,9 +160,7 @@ fn all_alone(args: &Args) -> Result<()> {
 
 fn build(args: &Args) -> Result<()> {
     if !args.no_build {
-        graft::run(graft::Args {})?;
-        programs::compile_all(&paths::programs(), "v4")?;
-        extension::install(&extension::build()?)?;
+        bench::build()?;
     }
     Ok(())
 }

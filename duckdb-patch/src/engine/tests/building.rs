@@ -25,8 +25,7 @@ const SHIM: &str = "int hook() { return 2; }\nextern \"C\" int duckdb_hookpoints
 const STEPS: usize = 7;
 
 fn tiny(name: &str) -> Layout {
-    let root = std::env::temp_dir().join(format!("duckbpf-building-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&root);
+    let root = crate::scratch(&format!("building-{name}"));
     write(&root.join("duckdb-patch/patches/series"), b"0001.patch\n").unwrap();
     write(&root.join("duckdb-patch/patches/0001.patch"), PATCH.as_bytes()).unwrap();
     write(&root.join("duckdb-patch/units.txt"), b"").unwrap();
