@@ -33,7 +33,7 @@ bool IsDigit(unsigned char c) {
 }
 
 bool IsWord(unsigned char c) {
-	return IsDigit(c) || (c | 32) - 'a' < 26u || c == '_' || c >= 0x80;
+	return IsDigit(c) || static_cast<unsigned>((c | 32) - 'a') < 26u || c == '_' || c >= 0x80;
 }
 
 //! Where what begins at `text` with a quote ends: behind the closing one. A doubled quote belongs to it.
