@@ -31,7 +31,7 @@
 
 use std::{fmt, marker::PhantomData};
 
-use duckbpf_runtime::{Failure, MapHandle, MapKind, Refusal, UpdateFlags};
+use duckbpf_runtime::{Failure, MapDef, MapHandle, MapKind, Refusal, Runtime, UpdateFlags};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What keys, values and records are: plain data without padding, of which every pattern of bits is a value.
@@ -130,9 +130,16 @@ impl<K: Plain, V: Plain> Checked<K, V> {
     }
 }
 
+fn definition<K, V>(kind: MapKind, name: &str, max_entries: u32) -> MapDef {
+    // Sizes that no map has are refused where it is made; a ring's records have none that its map knows of.
+    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    let value_size = if kind == MapKind::Ringbuf { 0 } else { size(size_of::<V>()) };
+    MapDef { name: name.to_owned(), ..MapDef::new(kind, size(size_of::<K>()), value_size, max_entries) }
+}
+
 /// Declares a type of map: its name, what it is, its parameters, the keys and values that it has, and the kinds that it takes.
 macro_rules! typed {
-    ($(#[$doc:meta])* $name:ident<$($parameter:ident),+>, $key:ty, $value:ty, $wanted:literal, $($kind:ident)|+) => {
+    ($(#[$doc:meta])* $name:ident<$($parameter:ident),+>, $key:ty, $value:ty, $wanted:literal, $first:ident $(| $kind:ident)*) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         pub struct $name<$($parameter),+>(Checked<$key, $value>);
@@ -141,7 +148,17 @@ macro_rules! typed {
             type Error = Error;
 
             fn try_from(handle: MapHandle) -> Result<Self, Error> {
-                Checked::new(handle, &[$(MapKind::$kind),+], $wanted).map($name)
+                Checked::new(handle, &[MapKind::$first $(, MapKind::$kind)*], $wanted).map($name)
+            }
+        }
+
+        impl<$($parameter: Plain),+> $name<$($parameter),+> {
+            /// Makes a map that no object declares; where two kinds would do, of the first. It is kept by its name until
+            /// [`Runtime::unpin_map`], and objects that declare it pinned, with the same layout, share it. SQL shows its keys and values as
+            /// bytes.
+            pub fn create(runtime: &Runtime, name: &str, max_entries: u32) -> Result<Self, duckbpf_runtime::Error> {
+                let handle = runtime.create_map(definition::<$key, $value>(MapKind::$first, name, max_entries))?;
+                Ok($name(Checked { handle, types: PhantomData }))
             }
         }
 

@@ -76,7 +76,7 @@ pub enum Request {
     Maps,
     /// What a map holds: `Vec<`[`Entry`]`>`.
     Entries { map: String },
-    /// Sets a key's value; `mode` is any, new or present: `null`.
+    /// Sets a key's value; `mode` is any, noexist or exist: `null`.
     Update {
         map: String,
         /// Left out where the map has no keys.
@@ -111,14 +111,14 @@ pub enum Request {
 
 /// When an update may happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     #[default]
     Any,
     /// Only where there is no such key.
-    New,
+    NoExist,
     /// Only where there is one.
-    Present,
+    Exist,
 }
 
 /// What the server answers: `{"ok": ...}` or `{"error": "..."}`.

@@ -125,7 +125,8 @@ impl CustomOptionCallbacks for HookSocket {
                 access::require_files(context, "hook_socket")?;
             }
             socket::open(path.as_deref().map(Path::new)).map_err(|refusal| {
-                Error::invalid_input(format!("hook_socket: {}: {refusal}", path.as_deref().unwrap_or_default()))
+                let path = path.as_deref().unwrap_or_default();
+                Error::invalid_input(format!("hook_socket: {path}: {refusal}\nNothing was changed"))
             })?;
             path.unwrap_or_default().value(context)
         })

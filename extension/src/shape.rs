@@ -3,9 +3,9 @@
 //! Integers, floats and truth values become what they are; `char[n]` is text up to its first zero byte; enums are the names of
 //! their values; structs and arrays are STRUCT and lists; what has no meaning outside of a program is a BLOB.
 
-use duckbpf_runtime::Type;
+use duckbpf_runtime::{Member, Type};
 use duckdb_neo::connection::{Context, FFILink};
-use duckdb_neo::logical_type::LogicalType;
+use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
 use duckdb_neo::types::BlobValue;
 use duckdb_neo::value::{Value, ValueInput};
 use duckdb_neo::vector::{Unknown, Vector, WritableVectorElement};
@@ -218,9 +218,36 @@ impl Shape {
         if value.is_null()? {
             return Err(unfit(&format!("{what} must not be NULL")));
         }
+        self.know_fields(value, what)?;
         let mut bytes = vec![0; self.size()];
-        self.encode(&value.cast(link, &self.sql)?, &mut bytes, what)?;
+        let cast = value.cast(link, &self.sql).map_err(|error| {
+            let said = error.message.trim_start_matches("Invalid Input Error: ");
+            unfit(&format!("{what}: {}", said.trim_start_matches("Failed to cast value: ")))
+        })?;
+        self.encode(&cast, &mut bytes, what)?;
         Ok(bytes)
+    }
+
+    /// Refuses fields that the struct does not have, which the conversion would leave out.
+    fn know_fields(&self, value: &Value, what: &str) -> Result<()> {
+        let Type::Struct { members, .. } = &self.ty else { return Ok(()) };
+        let ty = value.logical_type()?;
+        if members.is_empty() || ty.id()? != LogicalTypeID::Struct || value.is_null()? {
+            return Ok(());
+        }
+        for ((field, _), inner) in ty.get_params()?.into_iter().zip(value.children()?) {
+            // ROW(1, 2) has no names.
+            let same = |member: &Member| member.name.eq_ignore_ascii_case(&field);
+            match members.iter().position(same) {
+                Some(index) => self.parts[index].know_fields(&inner, what)?,
+                None if field.is_empty() => {}
+                None => {
+                    let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+                    return Err(unfit(&format!("{what}: there is no field '{field}'; there are {}", names.join(", "))));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn encode(&self, value: &Value, to: &mut [u8], what: &str) -> Result<()> {

@@ -21,11 +21,16 @@ use std::thread;
 /// Clients that wait to be accepted.
 const BACKLOG: i32 = 128;
 
+/// Bytes of a socket's path: `sun_path` of sockaddr_un, without the zero behind it.
+const MAX_PATH: usize = 107;
+
 /// Why there is no socket.
 #[derive(Debug)]
 pub enum Refusal {
     /// Something is there that is not ours to take away.
     Taken(&'static str),
+    /// Of so many bytes.
+    TooLong(usize),
     Io(&'static str, io::Error),
 }
 
@@ -33,6 +38,7 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Refusal::Taken(what) => write!(f, "there is {what} at this path already; it was left as it is"),
+            Refusal::TooLong(bytes) => write!(f, "a socket's path has at most {MAX_PATH} bytes, not {bytes}"),
             Refusal::Io(step, error) => write!(f, "{step} failed: {error}"),
         }
     }
@@ -79,6 +85,10 @@ pub fn close_at_exit() {
 
 impl Server {
     fn start(path: &Path) -> Result<Server, Refusal> {
+        let bytes = path.as_os_str().len();
+        if bytes > MAX_PATH {
+            return Err(Refusal::TooLong(bytes));
+        }
         clear(path)?;
         let failed = |step: &'static str| move |error: io::Error| Refusal::Io(step, error);
         let listener = bind(path).map_err(failed("bind"))?;

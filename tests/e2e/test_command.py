@@ -113,7 +113,7 @@ def test_maps_are_read_and_changed(duckbpf):
     duckbpf("map", "update", "sizes", key, "100")
     entries = json.loads(duckbpf("map", "dump", "unpin_sizes/sizes", "--json"))
     assert [entry["value"] for entry in entries if entry["key"]["query_id"] == 1000000] == [100]
-    assert "the key exists" in duckbpf("map", "update", "sizes", key, "1", "--mode", "new", code=2)
+    assert "the key exists" in duckbpf("map", "update", "sizes", key, "1", "--mode", "noexist", code=2)
     duckbpf("map", "delete", "sizes", key)
     assert "no such key" in duckbpf("map", "delete", "sizes", key, code=2)
     assert "lru_hash" in duckbpf("map", "list")

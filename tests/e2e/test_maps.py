@@ -273,3 +273,51 @@ def test_one_select_draws_a_histogram_of_evicted_blocks(table):
     histogram = db(select)
     assert all(query > 0 and size.endswith("iB") and blocks > 0 for query, size, blocks, _ in histogram)
     assert max(bar.count("█") for *_, bar in histogram) == 40
+
+
+EVENTS = """
+LICENSE("MIT");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(value, __u64);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u64);
+} made SEC(".maps");
+
+SEC("duckdb/load")
+__u64 note(struct duckbpf_load_ctx *ctx)
+{
+	__u64 size = ctx->size, *count;
+	__u32 zero = 0;
+
+	count = bpf_map_lookup_elem(&made, &zero);
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	bpf_ringbuf_output(&events, &size, sizeof(size), 0);
+	return 0;
+}
+"""
+
+
+def test_a_full_ring_loses_what_its_counter_says(table, bpf):
+    db = table()
+    db(f"CALL hook_attach('{bpf(EVENTS, 'note')}')")
+    for _ in range(10):
+        db("SELECT sum(v) FROM t")
+    # Its maps stay, and nothing is added while they are read.
+    db("CALL hook_detach('note')")
+    made = db.one("FROM hook_map_entries('made') SELECT value")
+    lost = db.one("SELECT lost FROM hook_maps() WHERE name = 'events'")
+    kept = len(db("FROM hook_events('events')"))
+    assert kept == 4096 // 16, "eight bytes each, behind eight of their own"
+    assert lost > 0 and kept + lost == made
+    assert db("FROM hook_events('events')") == []

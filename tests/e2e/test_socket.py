@@ -91,7 +91,7 @@ def test_maps_are_read_and_changed(db, path, programs):
     assert client.ask(op="update", map="limits", key=7, value=limit) is None
     assert client.ask(op="entries", map="limits") == [{"key": 7, "value": limit}]
     assert db("SELECT key, value.bytes, value.level FROM hook_map_entries('limits')") == [(7, 2**64 - 1, "HIGH")]
-    assert "exists" in client.refused(op="update", map="limits", key=7, value=limit, mode="new")
+    assert "exists" in client.refused(op="update", map="limits", key=7, value=limit, mode="noexist")
     assert "does not fit" in client.refused(op="update", map="limits", key=-1, value=limit)
     assert "no member 'byts'" in client.refused(op="update", map="limits", key=1, value={"byts": 1})
     client.ask(op="delete", map="limits", key=7)
@@ -230,7 +230,7 @@ def test_what_is_there_already_stays(db, tmp_path):
     with pytest.raises(duckdb.InvalidInputException, match="hook_socket"):
         db(f"SET hook_socket = '{tmp_path / 'no' / 'folder'}'")
     assert Client(used).ask(op="hello"), "the open one stays"
-    with pytest.raises(duckdb.InvalidInputException):
+    with pytest.raises(duckdb.InvalidInputException, match="at most 107 bytes, not 2"):
         db(f"SET hook_socket = '{tmp_path / ('x' * 200)}'")
 
 

@@ -116,3 +116,25 @@ fn maps_of_another_kind_or_size_are_refused() {
     let error = HashMap::<u32, i32>::try_from(map("hash")).unwrap_err();
     assert_eq!(error.to_string(), "keys of the map hash have 8 bytes; the Rust type has 4");
 }
+
+#[test]
+fn maps_are_made_without_an_object() {
+    let host = MockHost::lock();
+    let quotas: HashMap<u32, u64> = HashMap::create(host.runtime, "quotas", 2).unwrap();
+    quotas.insert(&7, &70).unwrap();
+    let same: HashMap<u32, u64> = host.runtime.map("quotas").unwrap().try_into().unwrap();
+    assert_eq!(same.entries().unwrap(), [(7, 70)]);
+    assert!(HashMap::<u32, u64>::create(host.runtime, "quotas", 2).is_err(), "the name is taken");
+    assert!(HashMap::<u32, u64>::create(host.runtime, "none", 0).is_err());
+
+    let array: Array<u64> = Array::create(host.runtime, "array", 3).unwrap();
+    assert_eq!(array.values().unwrap(), [0; 3]);
+    assert!(PerCpuArray::<u64>::create(host.runtime, "threads", 3).unwrap().get(2).unwrap().is_some());
+    Queue::<u64>::create(host.runtime, "work", 3).unwrap().push(&5).unwrap();
+    let ring: RingBuf<u64> = RingBuf::create(host.runtime, "ring", 4096).unwrap();
+    assert!(ring.drain(1).unwrap().is_empty());
+    for name in ["quotas", "array", "threads", "work", "ring"] {
+        host.runtime.unpin_map(name).unwrap();
+    }
+    assert!(host.runtime.maps().is_empty());
+}

@@ -29,8 +29,7 @@ impl Table for Attach {
     const NAME: &'static str = "hook_attach";
     const DESCRIPTION: &'static str = "Attaches the programs of one BPF object, a file or one of the gallery by its name, beside those that are attached: all of \
          them or none. A hook that is taken is an error unless replace := true. params, a struct, sets constants of the object by name";
-    const EXAMPLE: &'static str =
-        "CALL hook_attach('unpin_drop_scanned', replace := true, params := {threshold: 100});";
+    const EXAMPLE: &'static str = "CALL hook_attach('trace_load', replace := true, params := {sample: 100});";
     const COLUMNS: &'static [(&'static str, Kind)] =
         &[("name", Kind::Text), ("generation", Kind::Number), ("hooks", Kind::Texts), ("displaced", Kind::Texts)];
 
@@ -81,7 +80,7 @@ impl Table for Detach {
     const NAME: &'static str = "hook_detach";
     const DESCRIPTION: &'static str = "Detaches the programs of one object, named by its file's stem, or of the one that has a program for a hook: \
          hook := 'unpin'";
-    const EXAMPLE: &'static str = "CALL hook_detach('unpin_drop_scanned');";
+    const EXAMPLE: &'static str = "CALL hook_detach('trace_load');";
     const COLUMNS: &'static [(&'static str, Kind)] = &[("name", Kind::Text), ("generation", Kind::Number)];
 
     fn signature(_extension: &Extension) -> Result<SignatureBuilder> {
@@ -186,7 +185,7 @@ pub fn parameters(params: Option<&Value>, what: &str) -> Result<Vec<(String, Par
     let Some(params) = params.filter(|params| !params.is_null().unwrap_or(true)) else { return Ok(Vec::new()) };
     let ty = params.logical_type()?;
     if ty.id()? != LogicalTypeID::Struct {
-        return Err(Error::invalid_input(format!("{what} must be a struct, as in {{threshold: 100}}")));
+        return Err(Error::invalid_input(format!("{what} must be a struct, as in {{sample: 100}}")));
     }
     let mut parameters = Vec::new();
     for ((name, _), value) in ty.get_params()?.into_iter().zip(params.children()?) {

@@ -21,6 +21,7 @@ pub struct CreateArguments {
     key: Option<String>,
     value: Option<String>,
     max_entries: u64,
+    inner: Option<String>,
 }
 
 impl Table for MapCreate {
@@ -29,7 +30,8 @@ impl Table for MapCreate {
 
     const NAME: &'static str = "hook_map_create";
     const DESCRIPTION: &'static str = "Makes a map that is kept by its name, until hook_map_unpin: programs that declare it pinned, with the same layout, share it. key and \
-         value are SQL types of fixed size; BLOB and VARCHAR take their bytes in parentheses, as in C: 'VARCHAR(16)'";
+         value are SQL types of fixed size; BLOB and VARCHAR take their bytes in parentheses, as in C: 'VARCHAR(16)'. A map of maps takes inner := \
+         the name of a map that is like those in it";
     const EXAMPLE: &'static str =
         "CALL hook_map_create('limits', 'hash', key := 'UBIGINT', value := 'UBIGINT', max_entries := 100);";
     const COLUMNS: &'static [(&'static str, Kind)] =
@@ -43,7 +45,8 @@ impl Table for MapCreate {
             .param(FunctionParameter::new::<String>("type"))
             .param(text("key"))
             .param(text("value"))
-            .param(FunctionParameter::with_default("max_entries", 0u64).kind(named)))
+            .param(FunctionParameter::with_default("max_entries", 0u64).kind(named))
+            .param(text("inner")))
     }
 
     fn arguments(arguments: &mut [BindArgument]) -> Result<CreateArguments> {
@@ -57,6 +60,7 @@ impl Table for MapCreate {
             key: text(2)?,
             value: text(3)?,
             max_entries: argument(arguments, 4, "hook_map_create: max_entries")?,
+            inner: text(5)?,
         })
     }
 
@@ -69,7 +73,7 @@ impl Table for MapCreate {
 }
 
 fn definition(arguments: &CreateArguments, context: &Context) -> Result<MapDef> {
-    let CreateArguments { name, kind, key, value, max_entries } = arguments;
+    let CreateArguments { name, kind, key, value, max_entries, inner } = arguments;
     let known = || MapKind::ALL.map(MapKind::name).join(", ");
     let kind = MapKind::ALL.into_iter().find(|known| known.name() == kind.to_lowercase());
     let kind = kind.ok_or_else(|| Error::invalid_input(format!("hook_map_create: type is one of {}", known())))?;
@@ -87,8 +91,27 @@ fn definition(arguments: &CreateArguments, context: &Context) -> Result<MapDef> 
     };
     // A ring buffer's value is the type of its records.
     let value_size = if kind == MapKind::Ringbuf { 0 } else { size(&value)? };
+    let of_maps = inner_definition(kind, inner.as_deref())?;
+    let value_size = if of_maps.is_some() { 4 } else { value_size };
     let def = MapDef::new(kind, size(&key)?, value_size, max_entries);
-    Ok(MapDef { name: name.clone(), key, value, ..def })
+    Ok(MapDef { name: name.clone(), key, value, inner: of_maps, ..def })
+}
+
+/// What the maps of a map of maps are like.
+fn inner_definition(kind: MapKind, inner: Option<&str>) -> Result<Option<Box<MapDef>>> {
+    match (kind.is_of_maps(), inner) {
+        (true, Some(name)) => {
+            let like = runtime()?.map(name).map_err(invalid)?;
+            Ok(Some(Box::new(MapDef { name: String::new(), pinned: false, ..like.definition().clone() })))
+        }
+        (true, None) => Err(Error::invalid_input(format!(
+            "hook_map_create: {kind} needs inner := and the name of a map that is like those in it"
+        ))),
+        (false, Some(_)) => {
+            Err(Error::invalid_input(format!("hook_map_create: {kind} holds no maps: inner := is for maps of maps")))
+        }
+        (false, None) => Ok(None),
+    }
 }
 
 /// A SQL type as a program's.

@@ -313,7 +313,7 @@ impl Table for MapUpdate {
     type Rows = Vec<Row>;
 
     const NAME: &'static str = "hook_map_update";
-    const DESCRIPTION: &'static str = "Sets the value of a map's key. mode := 'any' (the default), 'new' only where there is none, 'present' only where there is one. \
+    const DESCRIPTION: &'static str = "Sets the value of a map's key. mode := 'any' (the default), 'noexist' only where there is none, 'exist' only where there is one. \
          A per-CPU map takes a list, a value a thread; a map of maps the name of a map. Queues, stacks and bloom filters have no keys: NULL";
     const EXAMPLE: &'static str = "CALL hook_map_update('limits', 7, 1000);";
     const COLUMNS: &'static [(&'static str, Kind)] = &[("name", Kind::Text)];
@@ -330,10 +330,10 @@ impl Table for MapUpdate {
         let map = named(arguments, Self::NAME)?;
         let flags = match argument::<String>(arguments, 3, "hook_map_update: mode")?.as_str() {
             "any" => UpdateFlags::Any,
-            "new" => UpdateFlags::NoExist,
-            "present" => UpdateFlags::Exist,
+            "noexist" => UpdateFlags::NoExist,
+            "exist" => UpdateFlags::Exist,
             other => {
-                let message = format!("hook_map_update: mode is 'any', 'new' or 'present', not '{other}'");
+                let message = format!("hook_map_update: mode is 'any', 'noexist' or 'exist', not '{other}'");
                 return Err(Error::invalid_input(message));
             }
         };
@@ -358,7 +358,8 @@ impl Table for MapUpdate {
         }
         let shape = shape(&value_type(def), context)?;
         let is_list = def.kind.is_percpu() && value.logical_type()?.id()? == LogicalTypeID::List;
-        let write = |value: &Value| shape.write(value, context, "hook_map_update: value");
+        let what = format!("hook_map_update: {}: value", def.name);
+        let write = |value: &Value| shape.write(value, context, &what);
         let values =
             if is_list { value.children()?.iter().map(write).collect() } else { write(value).map(|one| vec![one]) };
         let values: Vec<Vec<u8>> = values?;
@@ -371,7 +372,7 @@ fn key_bytes(def: &MapDef, key: Option<&Value>, context: &Context, what: &str) -
     if def.key_size == 0 {
         return Ok(Vec::new());
     }
-    let what = format!("{what}: key");
+    let what = format!("{what}: {}: key", def.name);
     let key = key.ok_or_else(|| Error::invalid_input(format!("{what} must be a constant")))?;
     Shape::new(&key_type(def), context)?.write(key, context, &what)
 }

@@ -162,8 +162,8 @@ fn update(runtime: &Runtime, name: &str, key: &Value, value: &Value, mode: Mode)
     };
     let flags = match mode {
         Mode::Any => UpdateFlags::Any,
-        Mode::New => UpdateFlags::NoExist,
-        Mode::Present => UpdateFlags::Exist,
+        Mode::NoExist => UpdateFlags::NoExist,
+        Mode::Exist => UpdateFlags::Exist,
     };
     ok(map.set(&key, &values, flags).map_err(|refusal| refused(refusal.to_string()))?)
 }

@@ -35,7 +35,7 @@ pub enum BindError {
     Exists { name: String },
     #[error("a map needs a name, without slashes")]
     Name,
-    #[error("a {kind} map belongs to the object that declares it; it cannot be made by itself")]
+    #[error("a map of type {kind} belongs to the object that declares it; it cannot be made by itself")]
     Kind { kind: MapKind },
     #[error("the map {map} holds {target}, which is no program of this object, or is one for another hook than {hook}")]
     Target { map: String, target: String, hook: Hook },
@@ -185,7 +185,7 @@ impl Store {
         if name.is_empty() || name.contains('/') {
             return Err(BindError::Name);
         }
-        if def.kind == MapKind::ProgArray || def.kind.is_of_maps() {
+        if def.kind == MapKind::ProgArray {
             return Err(BindError::Kind { kind: def.kind });
         }
         let mut pinned = self.pinned();

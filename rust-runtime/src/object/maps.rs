@@ -227,10 +227,10 @@ impl MapDef {
         }
         if kind.has_key() != (key_size != 0) || key_size > MAX_KEY {
             let what = if kind.has_key() { format!("from 1 to {MAX_KEY} bytes") } else { "no key".into() };
-            return Err(format!("a {kind} has {what}, not {key_size} bytes"));
+            return Err(format!("a map of type {kind} has {what}, not {key_size} bytes"));
         }
         if kind.is_indexed() && key_size != 4 {
-            return Err(format!("keys of a {kind} are __u32, not {key_size} bytes"));
+            return Err(format!("keys of {kind} maps are __u32, not {key_size} bytes"));
         }
         match kind {
             MapKind::Ringbuf if !max_entries.is_power_of_two() || max_entries < 4096 => {
@@ -425,6 +425,6 @@ fn initial_value(elf: &Elf<'_>, place: &MapPlace, def: &MapDef, symbol: &Symbol)
     match (def.kind, map) {
         (MapKind::ArrayOfMaps, Some(map)) => Ok(Initial::Map(map)),
         (MapKind::ProgArray, None) if is_program => Ok(Initial::Program(symbol.name.clone())),
-        (kind, _) => Err(bad(&place.name, format!("{} cannot be a value of a {kind}", symbol.name))),
+        (kind, _) => Err(bad(&place.name, format!("{} cannot be a value of a map of type {kind}", symbol.name))),
     }
 }

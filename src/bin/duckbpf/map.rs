@@ -31,31 +31,36 @@ enum What {
     },
     /// Set a key's value
     Update {
+        /// Alone, or with its program: program/map
         map: String,
         /// JSON: 7, '{"tag": 3}'; null where the map has no keys
         key: String,
         /// JSON; of a per-CPU map a list
         value: String,
-        /// any; new: only where there is no such key; present: only where there is one
+        /// any; noexist: only where there is no such key; exist: only where there is one
         #[arg(long, value_parser = mode, default_value = "any")]
         mode: Mode,
     },
     /// Take a key out
     Delete {
+        /// Alone, or with its program: program/map
         map: String,
         /// JSON; null where the map has no keys
         key: String,
     },
     /// Forget a pinned map: it goes with the last program that uses it
-    Unpin { map: String },
+    Unpin {
+        /// Its name
+        map: String,
+    },
 }
 
 fn mode(name: &str) -> Result<Mode, String> {
     match name {
         "any" => Ok(Mode::Any),
-        "new" => Ok(Mode::New),
-        "present" => Ok(Mode::Present),
-        _ => Err("the mode is any, new or present".to_owned()),
+        "noexist" => Ok(Mode::NoExist),
+        "exist" => Ok(Mode::Exist),
+        _ => Err("the mode is any, noexist or exist".to_owned()),
     }
 }
 
