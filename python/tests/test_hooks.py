@@ -187,10 +187,16 @@ def test_maps_are_mappings(hooks):
     with pytest.raises(KeyError):
         sizes[{**key, "tag": 1}]
     with pytest.raises(duckbpf.ProgramError, match="the key exists"):
-        sizes.update(key, 1, mode="new")
+        sizes.update(key, 1, mode="noexist")
+    assert sizes.items() == [(key, 100)]
+    assert dict(sizes.items())[sizes.keys()[0]] == 100
+    assert (sizes.keys()[0].query_id, key in sizes, 5 in sizes, list(sizes), len(sizes)) == (7, True, False, [key], 1)
     assert list(sizes.table().df().columns) == ["key", "value"]
+    assert sizes.table().arrow().to_pylist() == [{"key": key, "value": 100}]
     del sizes[key]
     assert sizes.get(key) is None
+    with pytest.raises(duckbpf.ProgramError, match=r"sizes: key: .*INTEGER -> STRUCT"):
+        sizes[5] = 1
     assert "unpin_sizes/sizes" in hooks.maps
     assert [info.type for info in hooks.maps.info()] == ["lru_hash"]
     with pytest.raises(KeyError):
@@ -209,7 +215,46 @@ def test_parameters_and_events(hooks, con, tmp_path):
         "SELECT sum(h) FROM other.t",
     ):
         con.execute(statement).fetchall()
-    events = hooks.events("events").df()
+    lost = hooks.maps.info()[-1].lost
+    events = hooks.events("events")
     assert {"time_ns", "query_id", "block_id", "size"} <= set(events.columns)
-    assert len(events) > 0
-    assert hooks.maps.info()[-1].lost == 0
+    first = next(iter(events))
+    assert first.query_id > 0 and first["size"] == first.size > 0
+    assert lost == 0
+    con.execute("SELECT sum(h) FROM other.t").fetchall()
+    frame = hooks.events("events").df()
+    assert "block_id" in frame.columns
+    assert hooks.events("events").arrow().column_names == list(frame.columns)
+    with pytest.raises(AttributeError, match="no field 'sise'"):
+        _ = first.sise
+
+
+def test_maps_are_made_and_forgotten(hooks):
+    limits = hooks.maps.create("limits", "hash", key="STRUCT(a INTEGER, b INTEGER[2])", value="UBIGINT", max_entries=4)
+    limits[{"a": 1, "b": [2, 3]}] = 10
+    assert limits.items() == [({"a": 1, "b": (2, 3)}, 10)]
+    assert limits[{"a": 1, "b": [2, 3]}] == 10
+    work = hooks.maps.create("work", "queue", value="UBIGINT", max_entries=4)
+    work.push(5)
+    assert work.items() == [(None, 5)]
+    for name in ("limits", "work"):
+        hooks.maps.unpin(name)
+    assert dict(hooks.maps) == {}
+    with pytest.raises(duckbpf.ProgramError, match="pinned"):
+        hooks.maps.unpin("work")
+
+
+def test_what_sql_tells_python_tells(hooks, con):
+    hooks.attach("count_calls")
+    instructions = hooks.disassembly("count_calls")
+    assert {one.entry for one in instructions} == {program.entry for program in hooks.programs()}
+    assert b"\xff\xd0" in b"".join(bytes.fromhex(one.machine_code) for one in instructions), "it calls helpers"
+    con.execute("SET hook_tag = 'report'")
+    con.execute("SELECT sum(i) FROM range(1000) t(i)").fetchall()
+    con.execute("RESET hook_tag")
+    assert "report" in hooks.tags().values()
+    assert hooks.startup().state == "none"
+    hooks.detach(hook="load")
+    assert hooks.programs() == []
+    with pytest.raises(duckbpf.ProgramError, match="name of a program, or hook"):
+        hooks.detach()

@@ -74,7 +74,12 @@ result = duckdb.sql("SELECT k, sum(v) AS total FROM frame GROUP BY k ORDER BY k"
 with duckdb.connect() as con:
     names = polars.DataFrame({"k": range(100), "name": [f"n{i}" for i in range(100)]})
     joined = con.sql("SELECT name, count(*) AS n FROM frame JOIN names USING (k) GROUP BY name").pl()
-print(result.height, result["total"].sum(), joined["n"].sum())
+import duckbpf
+hooks = duckbpf.load(duckdb.default_connection())
+calls = hooks.maps.create("calls", "array", value="UBIGINT", max_entries=3)
+calls[1] = 42
+table = calls.table().pl()
+print(result.height, result["total"].sum(), joined["n"].sum(), type(table).__module__.split(".")[0], table["value"].to_list())
 """
     )
-    assert printed == "100 4999950000 100000\n"
+    assert printed == "100 4999950000 100000 polars [0, 42, 0]\n"

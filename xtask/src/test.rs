@@ -142,7 +142,8 @@ fn python_lint() -> Result<()> {
         process::run(Venv::ensure()?.command(&root).args(["-m", "ruff"]).args(arguments).args(folders))
     };
     ruff(&["format", "--check"])?;
-    ruff(&["check"])
+    ruff(&["check"])?;
+    process::run(Venv::ensure()?.command(&root.join("python")).args(["-m", "mypy", "--no-incremental"]))
 }
 
 /// Built and used in an environment of its own; installed where the other tests are.

@@ -11,7 +11,7 @@ use std::process::Command;
 pub const DUCKDB: &str = "duckdb==2.0.0";
 
 const PACKAGES: &[&str] =
-    &[DUCKDB, "numpy>=2", "pandas>=2.2", "pyarrow>=18", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.14"];
+    &[DUCKDB, "mypy>=1.18", "numpy>=2", "pandas>=2.2", "pyarrow>=18", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.14"];
 
 const ENGINE_PACKAGES: &[&str] =
     &["adbc-driver-manager>=1.8", "numpy>=2", "pyarrow>=18", "pytest>=8", "pytest-timeout>=2.3"];

@@ -13,15 +13,29 @@ one. Programs are named by their file, ``unpin_drop_scanned`` for ``unpin_drop_s
 
 from duckbpf._errors import Error, ExtensionMissing, LoadError, ProgramError, ProgramMissing
 from duckbpf._files import gallery
-from duckbpf._hooks import Attached, Hooks, Point, Program, Ran, Verified, attached, connect, load
+from duckbpf._hooks import (
+    Attached,
+    Hooks,
+    Instruction,
+    Point,
+    Program,
+    Ran,
+    Startup,
+    Verified,
+    attached,
+    connect,
+    load,
+)
 from duckbpf._install import install
 from duckbpf._maps import Map, MapInfo, Maps
+from duckbpf._rows import Record, Rows
 
 __all__ = [
     "Attached",
     "Error",
     "ExtensionMissing",
     "Hooks",
+    "Instruction",
     "LoadError",
     "Map",
     "MapInfo",
@@ -31,6 +45,9 @@ __all__ = [
     "ProgramError",
     "ProgramMissing",
     "Ran",
+    "Record",
+    "Rows",
+    "Startup",
     "Verified",
     "attached",
     "connect",

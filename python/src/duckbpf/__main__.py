@@ -1,7 +1,6 @@
 """``python -m duckbpf run script.py``: a script as it is, with hooks in every connection that it opens."""
 
 import argparse
-import sys
 
 from duckbpf import _run
 
@@ -34,4 +33,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

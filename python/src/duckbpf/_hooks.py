@@ -12,6 +12,7 @@ import duckdb
 from duckbpf import _files, _install
 from duckbpf._errors import Error, LoadError, ProgramError
 from duckbpf._maps import Maps
+from duckbpf._rows import Rows
 
 Source = str | os.PathLike[str]
 """A program: a name of the gallery, or the path of an object."""
@@ -40,6 +41,9 @@ class Point:
     refusals: dict[str, int]
     #: For ``hash``, keys
     keys: int
+    #: Calls that were timed, and their time: 0 unless ``hook_sampling`` was on
+    timed_calls: int
+    timed_ns: int
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,36 @@ class Ran:
     mean_ns: float
 
 
-_Row = TypeVar("_Row", Point, Program, Attached, Verified, Ran)
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction of a program, and the machine code that it became."""
+
+    #: The function in the object
+    entry: str
+    hook: str
+    pc: int
+    #: As text
+    instruction: str
+    #: File, line and text of the C that it came from, where the object was compiled with ``-g``
+    source: str | None
+    #: Bytes from the beginning of the program's machine code
+    machine_offset: int
+    #: Hexadecimal digits
+    machine_code: str
+
+
+@dataclass(frozen=True)
+class Startup:
+    """What the startup file did when the extension was loaded."""
+
+    file: str | None
+    #: ``none``, ``attached``, ``failed`` or ``detached``
+    state: str
+    #: Why it failed, or nothing was attached
+    reason: str | None
+
+
+_Row = TypeVar("_Row", Point, Program, Attached, Verified, Ran, Instruction, Startup)
 
 
 class Hooks:
@@ -143,7 +176,7 @@ class Hooks:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def attach(self, program: Source, *, replace: bool = False, **params: bool | int | float | str) -> Attached:
+    def attach(self, program: Source, /, *, replace: bool = False, **params: bool | int | float | str) -> Attached:
         """Attaches a program beside the others.
 
         ``replace``: programs that hold a hook it needs, or have its name, give way; else that is an error.
@@ -155,9 +188,9 @@ class Hooks:
         (row,) = self._rows(Attached, f"CALL hook_attach({path}, replace := {'true' if replace else 'false'}{given})")
         return row
 
-    def detach(self, name: str) -> None:
-        """Detaches a program by its name."""
-        self._execute(f"CALL hook_detach({_literal(name)})")
+    def detach(self, name: str | None = None, *, hook: str | None = None) -> None:
+        """Detaches a program by its name, or by a hook that it is on: all its programs."""
+        self._execute("CALL hook_detach(?, hook := ?)", [name, hook])
 
     def set(self, *programs: Source) -> None:
         """Attaches exactly these, all or none, in one step; files are read anew."""
@@ -197,13 +230,27 @@ class Hooks:
         """The maps of attached programs, by name."""
         return Maps(self._execute)
 
-    def events(self, ring: str) -> duckdb.DuckDBPyConnection:
-        """Takes the records out of a ring buffer: ``.fetchall()``, ``.df()``, ``.arrow()``. Each is given out once."""
+    def events(self, ring: str) -> Rows:
+        """Takes the records out of a ring buffer, each once: by iterating, ``.df()``, ``.arrow()``, ``.pl()``, ``.fetchall()``."""
         return self._execute("FROM hook_events(?)", [ring])
 
     def points(self) -> list[Point]:
         """All hookpoints."""
         return self._rows(Point, "FROM hook_points()")
+
+    def disassembly(self, name: Source) -> list[Instruction]:
+        """Bytecode and machine code of an attached program, of one of the gallery, or of a file."""
+        path = name if isinstance(name, str) else os.path.abspath(name)
+        return self._rows(Instruction, "FROM hook_disassembly(?)", [path])
+
+    def tags(self) -> dict[int, str]:
+        """The tags that queries have had, by the numbers by which programs know them (``origin.tag``)."""
+        return dict(self._execute("FROM hook_tags()").fetchall())
+
+    def startup(self, *, retry: bool = False) -> Startup:
+        """What the startup file did. ``retry``: attach its programs now, also after a crash."""
+        (row,) = self._rows(Startup, "FROM hook_startup(retry := ?)", [retry])
+        return row
 
     @contextmanager
     def attached(self, *programs: Source, replace: bool = False) -> Iterator["Hooks"]:
@@ -226,15 +273,15 @@ class Hooks:
                 self.attach(paths[name])
 
     def _rows(self, kind: type[_Row], sql: str, parameters: list[Any] | None = None) -> list[_Row]:
-        cursor = self._execute(sql, parameters)
-        names = [column[0] for column in cursor.description]
-        wanted = {field.name: names.index(field.name.rstrip("_")) for field in fields(kind)}
-        return [kind(**{field: row[index] for field, index in wanted.items()}) for row in cursor.fetchall()]
+        wanted = [field.name for field in fields(kind)]
+        rows = self._execute(sql, parameters)
+        # class_ is a column named class.
+        return [kind(**{name: row[name.rstrip("_")] for name in wanted}) for row in rows]
 
-    def _execute(self, sql: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
+    def _execute(self, sql: str, parameters: list[Any] | None = None) -> Rows:
         cursor = self._connection.cursor()
         try:
-            return cursor.execute(sql, parameters)
+            return Rows(cursor.execute(sql, parameters))
         except duckdb.InvalidInputException as error:
             raise ProgramError(_message(error)) from error
 
@@ -283,6 +330,9 @@ def attached(connection: duckdb.DuckDBPyConnection, *programs: Source, replace: 
 
 
 def _constant(value: bool | int | float | str) -> str:
+    # SQL says what is wrong with NULL.
+    if value is None:
+        return "NULL"
     return _literal(value) if isinstance(value, str) else repr(value).lower()
 
 
@@ -291,5 +341,5 @@ def _literal(text: str) -> str:
 
 
 def _message(error: duckdb.Error) -> str:
-    # DuckDB puts the error's class in front of what the runtime said.
-    return str(error).removeprefix("Invalid Input Error: ")
+    # DuckDB puts the error's class in front of what the runtime said, and the place in the statement, which is ours, behind it.
+    return str(error).removeprefix("Invalid Input Error: ").split("\n\nLINE ")[0]

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
+from duckbpf._rows import Rows, as_key, plain
 
-Execute = Callable[..., duckdb.DuckDBPyConnection]
+Execute = Callable[..., Rows]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ class MapInfo:
 
 
 class Map:
-    """One map. Looked up by its name at every call, so it follows reloads."""
+    """One map. Looked up by its name at every call, so it follows reloads.
+
+    Keys and values are numbers and texts; a struct is a :class:`Record`, and may be given as any dict.
+    """
 
     def __init__(self, execute: Execute, name: str) -> None:
         self._run = execute
@@ -45,7 +48,7 @@ class Map:
     def items(self) -> list[tuple[Any, Any]]:
         """Keys and values; of a per-CPU map lists of values, of a queue ``None`` as keys."""
         rows = self.table().fetchall()
-        return [(None, row[0]) if len(row) == 1 else (_hashable(row[0]), row[1]) for row in rows]
+        return [(as_key(row[0]) if len(row) > 1 else None, plain(row[-1])) for row in rows]
 
     def keys(self) -> list[Any]:
         return [key for key, _ in self.items()]
@@ -54,8 +57,8 @@ class Map:
         return [value for _, value in self.items()]
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """The value of a key: a number, text, or for a struct a dict."""
-        wanted = _hashable(key)
+        """The value of a key."""
+        wanted = as_key(key)
         return next((value for found, value in self.items() if found == wanted), default)
 
     def __getitem__(self, key: Any) -> Any:
@@ -71,19 +74,25 @@ class Map:
     def __delitem__(self, key: Any) -> None:
         self._run("CALL hook_map_delete(?, ?)", [self.name, key])
 
+    def __contains__(self, key: object) -> bool:
+        return as_key(key) in self.keys()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.keys())
+
     def __len__(self) -> int:
         return len(self.items())
 
     def update(self, key: Any, value: Any, *, mode: str = "any") -> None:
-        """Sets a value. ``mode``: ``any``, ``new`` (only where there is none) or ``present`` (only where there is one)."""
+        """Sets a value. ``mode``: ``any``, ``noexist`` (only where there is none) or ``exist`` (only where there is one)."""
         self._run("CALL hook_map_update(?, ?, ?, mode := ?)", [self.name, key, value, mode])
 
     def push(self, value: Any) -> None:
         """Adds a value to a queue, a stack or a bloom filter."""
         self.update(None, value)
 
-    def table(self) -> duckdb.DuckDBPyConnection:
-        """A result with the columns ``key`` and ``value``: ``.df()``, ``.arrow()``, ``.fetchall()``."""
+    def table(self) -> Rows:
+        """Rows with the columns ``key`` and ``value``: ``.df()``, ``.arrow()``, ``.pl()``, ``.fetchall()``."""
         return self._run("FROM hook_map_entries(?)", [self.name])
 
 
@@ -106,13 +115,32 @@ class Maps(Mapping[str, Map]):
 
     def info(self) -> list[MapInfo]:
         """What there is, as ``hook_maps()`` says it."""
-        cursor = self._run("FROM hook_maps()")
-        names = [column[0] for column in cursor.description]
-        return [MapInfo(**dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+        return [MapInfo(**row) for row in self._run("FROM hook_maps()")]
 
+    def create(
+        self,
+        name: str,
+        type: str,
+        *,
+        key: str | None = None,
+        value: str | None = None,
+        max_entries: int,
+        inner: str | None = None,
+    ) -> Map:
+        """Makes a map that no program declares and that stays until :meth:`unpin`; programs that declare it use it.
 
-def _hashable(key: Any) -> Any:
-    """Structs come as dicts and arrays as lists, which are no keys of a dict."""
-    if isinstance(key, dict):
-        return tuple((name, _hashable(value)) for name, value in key.items())
-    return tuple(map(_hashable, key)) if isinstance(key, list) else key
+        ``type``: ``hash``, ``array``, ``queue`` ... ``key``, ``value``: SQL types of fixed size, as ``hook_map_create`` takes them.
+        ``inner``: for maps of maps, the name of a map that is like those in it.
+        """
+        named = {"key": key, "value": value, "inner": inner}
+        given = {what: text for what, text in named.items() if text is not None}
+        # A number is a UBIGINT as a literal, not as a parameter.
+        types = "".join(f", {what} := ?" for what in given)
+        self._run(
+            f"CALL hook_map_create(?, ?{types}, max_entries := {int(max_entries)})", [name, type, *given.values()]
+        )
+        return Map(self._run, name)
+
+    def unpin(self, name: str) -> None:
+        """Forgets a map that is kept by its name: it goes with the last program that uses it."""
+        self._run("CALL hook_map_unpin(?)", [name])
