@@ -21,7 +21,7 @@ struct {
 
 static __always_inline void note(__u64 duration)
 {
-	__u32 log = 0;
+	__u32 log = 0, i;
 	__u64 *count;
 
 	bpf_for(i, 0, 63) {

@@ -82,8 +82,10 @@ static const __u32 duckbpf_abi_version SEC(".duckbpf.abi") = DUCKBPF_ABI_VERSION
 		bpf_trace_printk(__duckbpf_format, sizeof(__duckbpf_format), (__u64)(a), (__u64)(b), (__u64)(c));              \
 	})
 
-/* i goes from begin up to, but not including, end. */
-#define bpf_for(i, begin, end) for (__u64 i = (begin), __duckbpf_end = (end); i < __duckbpf_end; i++)
+/* i, which is declared before, goes from begin up to, but not including, end. */
+#define bpf_for(i, begin, end)                                                                                                 \
+	for (__typeof__(i) __duckbpf_i = (begin), __duckbpf_end = (end); __duckbpf_i < __duckbpf_end && ((i) = __duckbpf_i, 1);    \
+	     __duckbpf_i++)
 
 /* A loop whose end is not plain from its counter: loop_budget(1000); while (next(&state) && can_loop) { ... } goes round at most so
  * many times in all of the block that declares it. */

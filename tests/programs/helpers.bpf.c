@@ -146,7 +146,7 @@ static long stop_at_five(__u64 index, __u64 *sum)
 
 static __always_inline void callbacks(void)
 {
-	__u64 sum = 0, number = 6, rounds = 0;
+	__u64 sum = 0, number = 6, rounds = 0, key;
 
 	bpf_for(key, 1, 3) {
 		__u64 at = key, value = 10 * key;
@@ -206,6 +206,7 @@ static __always_inline void bytes(__u64 number)
 static __always_inline void engine(void)
 {
 	__u64 queued = 0;
+	__u32 queue;
 
 	told.database_id = duckbpf_database_id();
 	bpf_for(queue, 0, 8) {
