@@ -48,8 +48,10 @@ enum What {
     },
     /// Detach an object, by its name or by a hook that it is on
     Detach {
+        /// The object's name
         #[arg(required_unless_present = "hook")]
         name: Option<String>,
+        /// Whatever object is on this hook
         #[arg(long, conflicts_with = "name")]
         hook: Option<String>,
     },

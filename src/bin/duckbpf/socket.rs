@@ -102,7 +102,8 @@ impl Socket {
             .with_context(|| format!("{}: an answer of another protocol: {}", self.path.display(), line.trim()))?
         {
             Reply::Ok(answer) => Ok(answer),
-            Reply::Error(message) => bail!("{message}"),
+            // SQL's option is one of the command line here.
+            Reply::Error(message) => bail!("{}", message.replace("replace := true", "--replace")),
         }
     }
 }

@@ -20,9 +20,9 @@ pub enum Token {
 pub type Placed = (Token, usize);
 
 /// Longer ones before those that they begin with.
-const SIGNS: [&str; 38] = [
-    "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "++", "--", "+=", "-=", "(", ")", "[", "]", "{", "}", "<", ">",
-    "=", "!", "&", "|", "^", "~", "+", "-", "*", "/", "%", "?", ":", ";", ",", ".", "@", "$",
+const SIGNS: [&str; 39] = [
+    "->", "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "++", "--", "+=", "-=", "(", ")", "[", "]", "{", "}", "<",
+    ">", "=", "!", "&", "|", "^", "~", "+", "-", "*", "/", "%", "?", ":", ";", ",", ".", "@", "$",
 ];
 
 /// All words of a text, ending with [`Token::End`].
@@ -74,6 +74,8 @@ fn word(rest: &str, text: &str, at: usize) -> Result<(Token, usize)> {
             Ok((Token::Name(rest[..length].to_owned()), length))
         }
         _ => match SIGNS.into_iter().find(|sign| rest.starts_with(sign)) {
+            // args->size is how bpftrace wrote args.size first.
+            Some("->") => Ok((Token::Sign("."), 2)),
             Some(sign) => Ok((Token::Sign(sign), sign.len())),
             None => bail!("{}", at_place(text, at, "this has no meaning here")),
         },
@@ -150,6 +152,12 @@ mod tests {
             tokens("@ $y 0x1f \"a\\n\\\"\"")[..4],
             [Token::Map(String::new()), Token::Local("y".into()), Token::Number(31), Token::Text("a\n\"".into())]
         );
+    }
+
+    #[test]
+    fn fields_may_have_an_arrow_before_them() {
+        assert_eq!(tokens("args->x - 1"), tokens("args.x - 1"));
+        assert_eq!(tokens("1 --> 2")[1..3], [Token::Sign("--"), Token::Sign(">")]);
     }
 
     #[test]

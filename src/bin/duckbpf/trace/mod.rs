@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use duckbpf_control::{Attached, Events, Fields, Request};
 use duckbpf_runtime::{Hook, context_fields};
 use serde_json::{Value, json};
@@ -43,10 +43,9 @@ pub struct Arguments {
     #[command(flatten)]
     address: Address,
     /// The program
-    #[arg(short = 'e', value_name = "PROGRAM", conflicts_with = "file")]
+    #[arg(short = 'e', value_name = "PROGRAM", conflicts_with = "file", required_unless_present_any = ["file", "list"])]
     program: Option<String>,
-    /// A file that holds it
-    #[arg(required_unless_present_any = ["program", "list"])]
+    /// A file that holds it; with -l, only hooks whose name holds this
     file: Option<PathBuf>,
     /// List the hooks that can be traced
     #[arg(short, long)]
@@ -133,8 +132,10 @@ impl<'a> Session<'a> {
         std::fs::write(&source, &plan.source).with_context(|| source.display().to_string())?;
         duckbpf::compile::compile(&source, &object, &[])?;
         let path = object.to_str().context("the folder for temporary files is no UTF-8")?.to_owned();
-        let attach = Request::Attach { path, replace: arguments.replace, params: Fields::new() };
-        let attached: Attached = socket.ask(&attach)?;
+        let attach = Request::Attach { path: path.clone(), replace: arguments.replace, params: Fields::new() };
+        // The object's file is nobody's business but ours.
+        let attached: Attached =
+            socket.ask(&attach).map_err(|error| anyhow!("{}", error.to_string().replace(&format!("{path}: "), "")))?;
         let mut session = Session { plan, socket, name, as_json: arguments.json, out: io::stdout(), lost: 0 };
         if !arguments.json {
             eprintln!("tracing {}; Ctrl-C ends it", attached.hooks.join(", "));
