@@ -10,6 +10,14 @@
 //! A hookpoint is one stretch of code: what is called on its way keeps its state in memory
 #define DUCKBPF_INLINE inline __attribute__((always_inline))
 
+//! What a hookpoint seldom calls before its program. Where the compiler can make it so it brings every register back, and the hookpoint
+//! has none to save for it.
+#ifdef __clang__
+#define DUCKBPF_SELDOM __attribute__((noinline, cold, preserve_most))
+#else
+#define DUCKBPF_SELDOM __attribute__((noinline, cold))
+#endif
+
 //! This library's own: found by their distance, not by a look into its symbol table
 #pragma GCC visibility push(hidden)
 namespace duckbpf {
@@ -75,14 +83,14 @@ struct alignas(64) ThreadState {
 };
 
 //! The calling thread has no state yet (shim.cpp)
-__attribute__((noinline, cold)) ThreadState &FirstUse();
+DUCKBPF_SELDOM ThreadState &FirstUse();
 //! The calling thread's state; one that is inside a program for good when the thread is about to exit
 inline ThreadState &Thread() {
 	auto state = local.state;
 	return __builtin_expect(state != nullptr, 1) ? *state : FirstUse();
 }
 //! Works out whose work the thread does (identity.cpp)
-void Identify(ThreadState &thread);
+DUCKBPF_SELDOM void Identify(ThreadState &thread);
 inline ThreadState &IdentifiedThread() {
 	auto &thread = Thread();
 	if (__builtin_expect(!local.identified, 0)) {
@@ -92,12 +100,16 @@ inline ThreadState &IdentifiedThread() {
 }
 uint64_t NowNs();
 
-//! The set in force; null while detached. Read it inside an epoch only.
+//! The set in force; `nothing`, which has no program, while detached. Read it inside an epoch only.
 extern std::atomic<const duckbpf_set *> published;
+extern const duckbpf_set nothing;
+inline bool IsPublished() {
+	return published.load(std::memory_order_relaxed) != &nothing;
+}
 //! Which calls are timed: TIMES_ONE_IN_64, and for each query that is profiled TIMES_A_QUERY more (profile.cpp)
-extern std::atomic<uint32_t> sampling;
-constexpr uint32_t TIMES_ONE_IN_64 = 1;
-constexpr uint32_t TIMES_A_QUERY = 2;
+extern std::atomic<uint64_t> sampling;
+constexpr uint64_t TIMES_ONE_IN_64 = 1;
+constexpr uint64_t TIMES_A_QUERY = 2;
 //! membarrier is missing: readers fence themselves
 extern std::atomic<bool> readers_fence;
 
@@ -113,7 +125,7 @@ public:
 		// that its last call is over.
 		thread.epoch.store(number + 1, std::memory_order_release);
 		std::atomic_signal_fence(std::memory_order_seq_cst);
-		if (__builtin_expect(readers_fence.load(std::memory_order_relaxed), 0)) {
+		if (IsRaised(readers_fence)) {
 			std::atomic_thread_fence(std::memory_order_seq_cst);
 		}
 	}
@@ -132,8 +144,7 @@ public:
 	//! The program in force, or null
 	const duckbpf_program *Program(duckbpf_hook hook) const {
 		// Acquire: pairs with the release in Publish, so that the set's content is seen.
-		auto set = published.load(std::memory_order_acquire);
-		return set ? set->programs[hook] : nullptr;
+		return published.load(std::memory_order_acquire)->programs[hook];
 	}
 
 private:
@@ -162,7 +173,7 @@ public:
 	Sample &operator=(const Sample &) = delete;
 
 private:
-	void Begin(uint32_t wanted);
+	void Begin(uint64_t wanted);
 	void End();
 
 	ThreadState &thread;
@@ -177,8 +188,14 @@ DUCKBPF_INLINE uint64_t Enter(const duckbpf_program &program, void *ctx) {
 	return reinterpret_cast<uint64_t (*)(void *) noexcept>(program.entry)(ctx);
 }
 
-//! The same while some calls are timed
-uint64_t RunSampled(ThreadState &thread, duckbpf_hook hook, const duckbpf_program &program, void *ctx);
+//! The same while some calls are timed. The context comes first, where the program will look for it.
+uint64_t RunSampled(void *ctx, const duckbpf_program &program, ThreadState &thread, duckbpf_hook hook);
+
+// Both are seldom, and functions of their own so that following a decision is straight on (shim.cpp).
+//! A decision that cannot be followed
+DUCKBPF_SELDOM void CountRefusal(ThreadState &thread, duckbpf_hook hook, duckbpf_refusal reason) noexcept;
+//! A helper failed: there is no decision
+DUCKBPF_SELDOM void DiscardDecision(ThreadState &thread, duckbpf_hook hook) noexcept;
 
 //! One call of the program of a hook. Has() is false when there is none: then everything is stock.
 class ProgramCall {
@@ -201,12 +218,9 @@ public:
 	DUCKBPF_INLINE uint64_t Run(CTX &ctx) {
 		thread.counters[hook].calls.Add(1);
 		// Elsewhere, so that a hookpoint has no registers to save for it.
-		const auto decision = __builtin_expect(sampling.load(std::memory_order_relaxed), 0)
-		                          ? RunSampled(thread, hook, *program, &ctx)
-		                          : Enter(*program, &ctx);
+		const auto decision = IsRaised(sampling) ? RunSampled(&ctx, *program, thread, hook) : Enter(*program, &ctx);
 		if (__builtin_expect(thread.helper_failed, 0)) {
-			thread.helper_failed = false;
-			Refuse(DUCKBPF_REFUSED_HELPER_FAILED);
+			DiscardDecision(thread, hook);
 			return 0;
 		}
 		return decision;
@@ -217,8 +231,8 @@ public:
 	DUCKBPF_INLINE void Apply() {
 		thread.counters[hook].applied.Add(1);
 	}
-	DUCKBPF_INLINE void Refuse(duckbpf_refusal reason) {
-		thread.counters[hook].refused[reason].Add(1);
+	void Refuse(duckbpf_refusal reason) {
+		CountRefusal(thread, hook, reason);
 	}
 
 private:
@@ -230,6 +244,8 @@ private:
 
 //! No thread is inside an old program: hints are void without load and scan_begin, files without evict (blocks.cpp)
 void ForgetWhatNobodyAsks();
+//! Nanoseconds of so many attached hookpoints in a row (memory.cpp)
+__u64 Measure(__u64 passes);
 //! One of enum duckbpf_state, for helpers (state.cpp)
 __u64 EngineState(__u32 what, __u64 argument);
 //! The oldest line that programs wrote, see duckbpf_runtime (shim.cpp)

@@ -200,4 +200,43 @@ idx_t DecideCapacity(const ArenaGrowth &growth, idx_t stock) {
 	return capacity;
 }
 
+//===--------------------------------------------------------------------===//
+// What a hookpoint costs
+//===--------------------------------------------------------------------===//
+//! A hookpoint like the others here, with made-up numbers
+static __attribute__((noinline)) void MeasuredHookpoint(uint64_t pass) {
+	ProgramCall call(DUCKBPF_HOOK_LOAD);
+	if (!call.Has()) {
+		return;
+	}
+	duckbpf_load_ctx ctx {};
+	ctx.origin = call.Origin();
+	ctx.block_id = pass;
+	ctx.file_id = 1;
+	ctx.size = 1 << 18;
+	ctx.used_memory = pass << 12;
+	ctx.max_memory = 1ULL << 40;
+	ctx.tag = 1;
+	ctx.buffer_type = 1;
+	const auto decision = call.Run(ctx);
+	if (decision == 0) {
+		return;
+	}
+	if (!(decision & DUCKBPF_DECIDED) || (decision & ~DUCKBPF_LOAD_BITS)) {
+		call.Refuse(DUCKBPF_REFUSED_UNKNOWN_BITS);
+	} else {
+		call.Apply();
+	}
+}
+
+__u64 Measure(__u64 passes) {
+	const auto begin = NowNs();
+	for (uint64_t pass = 0; pass < passes; pass++) {
+		if (Attached(DUCKBPF_HOOK_LOAD)) {
+			MeasuredHookpoint(pass);
+		}
+	}
+	return NowNs() - begin;
+}
+
 } // namespace duckbpf

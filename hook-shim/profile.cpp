@@ -149,7 +149,7 @@ private:
 } // namespace
 
 void BeginProfile(duckdb::ClientContext &context) {
-	if (!published.load(std::memory_order_relaxed) || !duckdb::QueryProfiler::Get(context).IsEnabled()) {
+	if (!IsPublished() || !duckdb::QueryProfiler::Get(context).IsEnabled()) {
 		return;
 	}
 	auto query = FindQuery(context);
@@ -181,7 +181,7 @@ void EndProfile(duckdb::ClientContext &context) {
 	}
 }
 
-void Sample::Begin(uint32_t wanted) {
+void Sample::Begin(uint64_t wanted) {
 	profile = wanted >= TIMES_A_QUERY ? OwnProfile() : nullptr;
 	if (is_sampled || profile) {
 		begin = NowNs();

@@ -32,8 +32,9 @@
 namespace duckbpf {
 
 std::atomic<const duckbpf_program *> gate[DUCKBPF_HOOK_COUNT];
-std::atomic<const duckbpf_set *> published;
-std::atomic<uint32_t> sampling {0};
+const duckbpf_set nothing {};
+std::atomic<const duckbpf_set *> published {&nothing};
+std::atomic<uint64_t> sampling {0};
 std::atomic<bool> readers_fence {false};
 std::atomic<bool> blocks_watched {false};
 std::atomic<bool> programs_wrote {false};
@@ -98,7 +99,7 @@ void SetGates(const duckbpf_set *set) {
 void DetachChild() {
 	forked.store(true, std::memory_order_relaxed);
 	SetGates(nullptr);
-	published.store(nullptr, std::memory_order_relaxed);
+	published.store(&nothing, std::memory_order_relaxed);
 	hints.store(0, std::memory_order_relaxed);
 	blocks_watched.store(false, std::memory_order_relaxed);
 }
@@ -129,7 +130,7 @@ int Publish(const duckbpf_set *set) {
 	}
 	// Release: whoever sees the pointer sees the set. The gates follow; a hookpoint that finds its gate open too early or
 	// too late takes the program, or its absence, from the set.
-	published.store(set, std::memory_order_release);
+	published.store(set ? set : &nothing, std::memory_order_release);
 	if (set) {
 		programs_wrote.store(true);
 	}
@@ -219,42 +220,6 @@ void SetMessage(const char *text, __u64 size) {
 	memcpy(thread.message, text, thread.message_size);
 }
 
-//! A hookpoint as in memory.cpp
-__attribute__((noinline)) void MeasuredHookpoint(uint64_t pass) {
-	ProgramCall call(DUCKBPF_HOOK_LOAD);
-	if (!call.Has()) {
-		return;
-	}
-	duckbpf_load_ctx ctx {};
-	ctx.origin = call.Origin();
-	ctx.block_id = pass;
-	ctx.file_id = 1;
-	ctx.size = 1 << 18;
-	ctx.used_memory = pass << 12;
-	ctx.max_memory = 1ULL << 40;
-	ctx.tag = 1;
-	ctx.buffer_type = 1;
-	const auto decision = call.Run(ctx);
-	if (decision == 0) {
-		return;
-	}
-	if (!(decision & DUCKBPF_DECIDED) || (decision & ~DUCKBPF_LOAD_BITS)) {
-		call.Refuse(DUCKBPF_REFUSED_UNKNOWN_BITS);
-	} else {
-		call.Apply();
-	}
-}
-
-__u64 Measure(__u64 passes) {
-	const auto begin = NowNs();
-	for (uint64_t pass = 0; pass < passes; pass++) {
-		if (Attached(DUCKBPF_HOOK_LOAD)) {
-			MeasuredHookpoint(pass);
-		}
-	}
-	return NowNs() - begin;
-}
-
 void WatchBlocks(__u32 on) {
 	blocks_watched.store(on != 0, std::memory_order_relaxed);
 }
@@ -281,20 +246,29 @@ ThreadState &FirstUse() {
 	return *state;
 }
 
-static __attribute__((noinline)) uint64_t RunTimed(ThreadState &thread, duckbpf_hook hook, const duckbpf_program &program,
-                                                   void *ctx) {
+static __attribute__((noinline)) uint64_t RunTimed(void *ctx, const duckbpf_program &program, ThreadState &thread,
+                                                   duckbpf_hook hook) {
 	const Sample sample(thread, hook);
 	return Enter(program, ctx);
 }
 
-__attribute__((noinline, cold)) uint64_t RunSampled(ThreadState &thread, duckbpf_hook hook, const duckbpf_program &program,
-                                                    void *ctx) {
+__attribute__((noinline, cold)) uint64_t RunSampled(void *ctx, const duckbpf_program &program, ThreadState &thread,
+                                                    duckbpf_hook hook) {
 	// Most calls are not timed: they end in a jump, and keep nothing for afterwards.
 	if (sampling.load(std::memory_order_relaxed) == TIMES_ONE_IN_64 && ((thread.tick + 1) & 63) != 0) {
 		thread.tick++;
 		return Enter(program, ctx);
 	}
-	return RunTimed(thread, hook, program, ctx);
+	return RunTimed(ctx, program, thread, hook);
+}
+
+void CountRefusal(ThreadState &thread, duckbpf_hook hook, duckbpf_refusal reason) noexcept {
+	thread.counters[hook].refused[reason].Add(1);
+}
+
+void DiscardDecision(ThreadState &thread, duckbpf_hook hook) noexcept {
+	thread.helper_failed = false;
+	CountRefusal(thread, hook, DUCKBPF_REFUSED_HELPER_FAILED);
 }
 
 uint64_t NowNs() {
@@ -306,10 +280,10 @@ uint64_t NowNs() {
 uint64_t ReadProgramLog(char *line, uint64_t size) {
 	auto runtime = registered.load(std::memory_order_acquire);
 	const auto read = runtime ? runtime->read_log(line, size) : 0;
-	if (read == 0 && !published.load()) {
+	if (read == 0 && published.load() == &nothing) {
 		// Nobody writes any more, but for who was attached just now.
 		programs_wrote.store(false);
-		if (published.load()) {
+		if (published.load() != &nothing) {
 			programs_wrote.store(true);
 		}
 	}

@@ -108,10 +108,19 @@ impl Unit {
     }
 
     /// Of our own: sees the tree's headers, warnings are errors. What it adds to DuckDB is to be small, so it says how far to optimise.
-    /// Registers of 32 bytes would have to be cleared before each call of a program.
+    /// Registers of 32 bytes would have to be cleared before each call of a program; without `-mtune=generic` clang copies structs by them
+    /// whatever it is told to prefer.
     /// Inline functions of DuckDB's that are not inlined here are nobody else's.
     pub fn of_shim(tree: &Tree, source: &Path, name: &str, optimise: &str) -> Self {
-        let own = ["-Wall", "-Wextra", "-Werror", optimise, "-fno-unroll-loops", "-mprefer-vector-width=128"];
+        let own = [
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            optimise,
+            "-fno-unroll-loops",
+            "-mprefer-vector-width=128",
+            "-mtune=generic",
+        ];
         let own = own.into_iter().chain(["-fvisibility-inlines-hidden"]).map(OsString::from);
         let arguments = own.chain(tree.arguments()).collect();
         Self { source: source.into(), name: name.into(), arguments, size: tree.size(source) }
