@@ -34,7 +34,7 @@ use super::{
     planted::{Bug, on},
     rejection::Stop,
     state::{ActiveLoop, Mark, Order, State},
-    value::Num,
+    value::{Link, Num},
     walk::{Next, Node, Resume, Summary, Walk},
 };
 
@@ -513,8 +513,7 @@ impl Walk<'_> {
             self.complete_trial(node);
             return Ok(true);
         }
-        if attempt.rounds.is_none() && !self.options.exact && !is_within_trial && !attempt.need.is_exact_for(&node.need)
-        {
+        if attempt.rounds.is_none() && !self.options.exact && !is_within_trial && !attempt.has_compared(&node.need) {
             self.begin_again_for(node);
             return Ok(true);
         }
@@ -810,6 +809,26 @@ impl Attempt {
     /// Remembers the steps of a way that fits.
     fn note(&mut self, steps: &[Option<i64>]) {
         self.classes.iter_mut().zip(steps).for_each(|(class, step)| class.note(*step));
+    }
+
+    /// What turned out to be needed was compared whenever a way came back, or fits whatever comes back: a number of which the
+    /// state for every round knows nothing, neither by itself nor through another.
+    fn has_compared(&self, needed: &Need) -> bool {
+        if self.need.is_exact_for(needed) {
+            return true;
+        }
+        let mut needed = needed.clone();
+        let places = guess::places(&self.widened);
+        let is_alone = |number: &Num| {
+            let Link { symbol, .. } = number.link;
+            let times = places.iter().filter(|(_, other)| other.link.symbol == symbol).count();
+            let is_ordered = self.widened.orders.iter().any(|order| order.low == symbol || order.high == symbol);
+            symbol == 0 || times == 1 && !is_ordered && self.widened.counter(symbol).is_none()
+        };
+        for (at, _) in places.iter().filter(|(at, number)| at.holds_any(number, &self.widened) && is_alone(number)) {
+            at.remove_from(&mut needed, &self.widened);
+        }
+        self.need.is_exact_for(&needed)
     }
 
     /// Some class has bounds and was not broken.

@@ -53,6 +53,17 @@ impl At {
         }
     }
 
+    /// Nothing is known of its number but what its place says: four bytes of stack hold no more.
+    pub fn holds_any(self, number: &Num, state: &State) -> bool {
+        let any = match self {
+            At::Cell(frame, cell) if matches!(state.frames[frame].stack.get(cell), Cell::Word(_)) => {
+                Scalar::unknown().truncate(4)
+            }
+            _ => Scalar::unknown(),
+        };
+        number.range == any
+    }
+
     /// Its value is not needed.
     pub fn remove_from(self, need: &mut Need, state: &State) {
         match self {
