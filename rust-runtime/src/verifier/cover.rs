@@ -1,5 +1,7 @@
 //! Whether all that may happen from one state may happen from another: then exploring one is enough.
 
+use smallvec::SmallVec;
+
 use super::{
     need::Need,
     planted::{Bug, on},
@@ -27,8 +29,8 @@ impl Fixed {
 pub struct Cover<'a> {
     old: &'a State,
     new: &'a State,
-    ids: Vec<(Id, Id)>,
-    links: Vec<Pair>,
+    ids: SmallVec<[(Id, Id); 8]>,
+    links: SmallVec<[Pair; 8]>,
     fixed: &'a [Fixed],
     /// Comparisons made.
     pub work: u64,
@@ -44,12 +46,25 @@ enum Side<'a> {
 /// Two numbers that stand for each other.
 struct Pair {
     old: Link,
-    new: Num,
+    new: Link,
+    /// The new number's bounds.
+    smin: i64,
+    smax: i64,
+}
+
+impl Pair {
+    fn new(old: Link, new: &Num) -> Pair {
+        Pair { old, new: new.link, smin: new.range.smin(), smax: new.range.smax() }
+    }
+
+    fn is_constant(&self) -> Option<u64> {
+        (self.smin == self.smax).then_some(self.smin as u64)
+    }
 }
 
 impl<'a> Cover<'a> {
     pub fn new(old: &'a State, new: &'a State, fixed: &'a [Fixed]) -> Cover<'a> {
-        Cover { old, new, ids: Vec::new(), links: Vec::new(), fixed, work: 0 }
+        Cover { old, new, ids: SmallVec::new(), links: SmallVec::new(), fixed, work: 0 }
     }
 
     /// Everything that is needed of the old state holds in the new one.
@@ -96,8 +111,8 @@ impl<'a> Cover<'a> {
                 self.new.knows(Order { gap, ..*order })
             }
             (Some(Side::Other(low)), Some(Side::Other(high))) => {
-                let most = low.new.range.smax().checked_sub(low.old.add);
-                let least = high.new.range.smin().checked_sub(high.old.add);
+                let most = low.smax.checked_sub(low.old.add);
+                let least = high.smin.checked_sub(high.old.add);
                 let is_plain = low.old.scale == 1 && high.old.scale == 1;
                 is_plain && most.zip(least).is_some_and(|(most, least)| most.saturating_add(order.gap) <= least)
             }
@@ -111,7 +126,7 @@ impl<'a> Cover<'a> {
             return Some(Side::Same(fixed.shift));
         }
         let pair = self.links.iter().find(|pair| pair.old.symbol == symbol)?;
-        Some(if pair.new.link == pair.old { Side::Same(0) } else { Side::Other(pair) })
+        Some(if pair.new == pair.old { Side::Same(0) } else { Side::Other(pair) })
     }
 
     fn handles(&mut self) -> bool {
@@ -179,7 +194,7 @@ impl<'a> Cover<'a> {
         }
         let first = self.links.iter().find(|pair| pair.old.symbol == link.symbol);
         let Some(pair) = first else {
-            self.links.push(Pair { old: link, new: *new });
+            self.links.push(Pair::new(link, new));
             // Of a counter's multiples it may have been used that they are multiples.
             return link.scale.unsigned_abs() == 1
                 || self.old.counter(link.symbol).is_none()
@@ -257,7 +272,7 @@ impl<'a> Cover<'a> {
 
 /// Two old numbers with one symbol relate to each other as their new counterparts do.
 fn is_linked_alike(pair: &Pair, old: Link, new: &Num) -> bool {
-    match (pair.new.is_constant(), new.is_constant()) {
+    match (pair.is_constant(), new.is_constant()) {
         (Some(first), Some(second)) => {
             // scale * symbol + add for both, with some symbol.
             let first = first.wrapping_sub(pair.old.add as u64);
@@ -271,7 +286,7 @@ fn is_linked_alike(pair: &Pair, old: Link, new: &Num) -> bool {
             }
         }
         (None, None) => {
-            let (a, b) = (pair.new.link, new.link);
+            let (a, b) = (pair.new, new.link);
             // Another symbol that is the old one moved by `shift / scale`.
             let shift = a.add.wrapping_sub(pair.old.add);
             a.symbol != 0

@@ -3,6 +3,8 @@
 //! The walk notes what each instruction read and wrote. When a way ends, the notes are gone through backward, so that every
 //! stored state knows what its continuation needed. Another state that agrees in that is covered by it.
 
+use smallvec::SmallVec;
+
 use super::{graph::Graph, stack::CELLS};
 use crate::isa::{Alu, Atomic, Op, Operand, Reg};
 
@@ -24,7 +26,7 @@ impl FrameNeed {
 /// What is needed of all frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Need {
-    pub frames: Vec<FrameNeed>,
+    pub frames: SmallVec<[FrameNeed; 2]>,
 }
 
 /// What an instruction did to memory or to other registers.
@@ -109,7 +111,7 @@ const ARGUMENTS: u16 = 0x3e;
 impl Need {
     /// Everything, of so many frames.
     pub fn all(frames: usize) -> Need {
-        Need { frames: vec![FrameNeed::ALL; frames] }
+        Need { frames: SmallVec::from_elem(FrameNeed::ALL, frames) }
     }
 
     /// Adds what another way needs. Frames that are not active here do not matter.

@@ -34,10 +34,10 @@ pub enum Cell {
 
 const EMPTY: Cell = Cell::Bytes { written: 0, zero: 0 };
 
-/// The cells, from r10 downward, as deep as they were written.
+/// The cells, from r10 downward, as deep as they were written. States share them until one writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stack {
-    cells: Vec<Cell>,
+    cells: Rc<Vec<Cell>>,
 }
 
 /// Why bytes cannot be read or written.
@@ -81,10 +81,18 @@ impl Stack {
     }
 
     pub fn set(&mut self, cell: usize, value: Cell) {
-        if cell >= self.cells.len() {
-            self.cells.resize(cell + 1, EMPTY);
+        let cells = Rc::make_mut(&mut self.cells);
+        if cell >= cells.len() {
+            cells.resize(cell + 1, EMPTY);
         }
-        self.cells[cell] = value;
+        cells[cell] = value;
+    }
+
+    /// Forgets the cells from this one on.
+    pub fn truncate(&mut self, cells: usize) {
+        if cells < self.cells.len() {
+            Rc::make_mut(&mut self.cells).truncate(cells);
+        }
     }
 
     /// The spilled register that a cell is part of, and whether the cell is its upper half.
@@ -275,21 +283,26 @@ impl Stack {
     }
 
     pub fn linked_mut(&mut self, cell: usize) -> Option<&mut Num> {
-        match self.cells.get_mut(cell)? {
+        match Rc::make_mut(&mut self.cells).get_mut(cell)? {
             Cell::Word(number) => Some(Rc::make_mut(number)),
             Cell::Low(value) => Rc::make_mut(value).linked_mut(),
             _ => None,
         }
     }
 
-    /// Spilled registers.
-    pub fn spills_mut(&mut self) -> impl Iterator<Item = &mut Rc<Value>> {
-        self.cells.iter_mut().filter_map(|cell| match cell {
-            Cell::Low(value) => Some(value),
-            _ => None,
-        })
+    /// Visits spilled registers. What does not change stays shared.
+    pub fn for_each_spill(&mut self, mut visit: impl FnMut(&mut Value)) {
+        for cell in 0..self.cells.len() {
+            let Cell::Low(spilled) = &self.cells[cell] else { continue };
+            let mut value = **spilled;
+            visit(&mut value);
+            if value != **spilled {
+                self.set(cell, Cell::Low(Rc::new(value)));
+            }
+        }
     }
 
+    /// Spilled registers.
     pub fn spills(&self) -> impl Iterator<Item = (usize, &Value)> {
         self.cells.iter().enumerate().filter_map(|(index, cell)| match cell {
             Cell::Low(value) => Some((index, &**value)),

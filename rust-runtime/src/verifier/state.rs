@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::{
     domain::Scalar,
     planted::{Bug, on},
@@ -123,9 +125,9 @@ pub struct Callback {
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// Callers first.
-    pub frames: Vec<Rc<Frame>>,
+    pub frames: SmallVec<[Rc<Frame>; 4]>,
     pub handles: Vec<Handle>,
-    pub counters: Vec<Counter>,
+    pub counters: SmallVec<[Counter; 2]>,
     /// Of counters of loops that are being proved.
     pub orders: Vec<Order>,
     pub loops: Vec<ActiveLoop>,
@@ -197,7 +199,7 @@ impl State {
         for frame in &mut self.frames {
             let frame = Rc::make_mut(frame);
             frame.regs.iter_mut().for_each(&mut visit);
-            frame.stack.spills_mut().for_each(|value| visit(Rc::make_mut(value)));
+            frame.stack.for_each_spill(&mut visit);
         }
     }
 

@@ -235,7 +235,7 @@ impl<'a> Walk<'a> {
             rules,
             options,
             recorder,
-            state: State { frames: vec![std::rc::Rc::new(frame)], ..State::default() },
+            state: State { frames: smallvec::smallvec![std::rc::Rc::new(frame)], ..State::default() },
             pc: program.functions[0].start,
             step: Step::new(0, 0),
             steps: Vec::new(),

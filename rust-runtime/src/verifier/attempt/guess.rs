@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::{Class, MANY};
 use crate::{
     isa::R10,
@@ -123,7 +125,7 @@ pub struct Guess<'a, 'b> {
     /// The guess holds for the first of two states; else for the second.
     from_first: bool,
     /// Counters of outer loops in that state.
-    outer: Vec<Counter>,
+    outer: SmallVec<[Counter; 2]>,
     /// Ids that changed from round to round, and what stands for them.
     ids: Vec<(Id, Id, Id)>,
     links: Vec<(Link, Link, Id)>,
@@ -139,7 +141,7 @@ impl<'a, 'b> Guess<'a, 'b> {
             round: 0,
             denied: Vec::new(),
             from_first: false,
-            outer: Vec::new(),
+            outer: SmallVec::new(),
             ids: Vec::new(),
             links: Vec::new(),
         }
@@ -191,8 +193,8 @@ impl<'a, 'b> Guess<'a, 'b> {
     /// A state that holds for two ways that meet in one round.
     pub fn either(&mut self, a: &State, b: &State) -> Option<State> {
         let merged = self.merge(a, b, |guess, a, b, _| match a.link == b.link && a.link.symbol != 0 {
+            _ if a == b => *a,
             true => Num { range: a.range.join(&b.range), link: a.link },
-            false if a == b => *a,
             false => guess.joined(a, b),
         })?;
         let joined = |counter: &Counter| {
@@ -215,7 +217,7 @@ impl<'a, 'b> Guess<'a, 'b> {
         }
         let last = b.frames.len() - 1;
         let live = if self.is_callback { u16::MAX } else { self.walk.graph.live(self.head) | 1 << R10 };
-        let mut frames = Vec::with_capacity(b.frames.len());
+        let mut frames = SmallVec::with_capacity(b.frames.len());
         for (index, (a, b)) in a.frames.iter().zip(&b.frames).enumerate() {
             if (a.function, a.call, a.callback) != (b.function, b.call, b.callback) {
                 return None;
@@ -298,32 +300,40 @@ impl<'a, 'b> Guess<'a, 'b> {
         frame: usize,
         number: &mut impl FnMut(&mut Self, &Num, &Num, At) -> Num,
     ) -> Stack {
-        let mut stack = Stack::default();
+        // What is as in the second stays shared with it.
+        let mut stack = b.clone();
         let cells = a.cells().len().min(b.cells().len());
+        stack.truncate(cells);
+        let bytes = |cell: usize| {
+            let ((x, zero_x), (y, zero_y)) = (a.bytes(cell), b.bytes(cell));
+            Cell::Bytes { written: x & y, zero: zero_x & zero_y }
+        };
         for cell in 0..cells {
             let merged = match (a.get(cell), b.get(cell)) {
-                (Cell::Low(x), Cell::Low(y)) => {
-                    let value = self.merge_value(x, y, At::Cell(frame, cell), number);
-                    if value != Value::Unset {
-                        stack.set(cell, Cell::Low(Rc::new(value)));
-                        stack.set(cell - 1, Cell::High);
-                        continue;
+                // With their lower halves.
+                (Cell::High, Cell::High) => continue,
+                (Cell::Low(x), Cell::Low(y)) => match self.merge_value(x, y, At::Cell(frame, cell), number) {
+                    Value::Unset => {
+                        stack.set(cell - 1, bytes(cell - 1));
+                        bytes(cell)
                     }
-                    None
-                }
+                    value if value == **y => continue,
+                    value => Cell::Low(Rc::new(value)),
+                },
                 (Cell::Word(x), Cell::Word(y)) => {
                     let merged = number(self, x, y, At::Cell(frame, cell));
                     // Four bytes hold no more.
-                    let fits = merged.range.is_half();
-                    fits.then(|| Cell::Word(Rc::new(merged)))
+                    match merged.range.is_half() {
+                        true if merged == **y => continue,
+                        true => Cell::Word(Rc::new(merged)),
+                        false => bytes(cell),
+                    }
                 }
-                _ => None,
+                _ => bytes(cell),
             };
-            let bytes = || {
-                let ((x, zero_x), (y, zero_y)) = (a.bytes(cell), b.bytes(cell));
-                Cell::Bytes { written: x & y, zero: zero_x & zero_y }
-            };
-            stack.set(cell, merged.unwrap_or_else(bytes));
+            if merged != *b.get(cell) {
+                stack.set(cell, merged);
+            }
         }
         stack
     }
