@@ -44,7 +44,7 @@ const PATIENCE: [u32; 3] = [1, 6, 64];
 /// Guesses per attempt.
 const MAX_GUESSES: u32 = 8;
 /// Trials per attempt that look for ranges.
-const MAX_TRIALS: u32 = 5;
+const MAX_TRIALS: u32 = 3;
 /// Rounds that a guess starts from. No ceiling allows as many.
 const MANY: i64 = 1 << 20;
 /// Instructions within a loop that a trial, and an attempt proper, may visit: what is inside may be a loop that has no end as

@@ -116,7 +116,8 @@ struct Join {
 }
 
 impl Join {
-    /// The new state with less known of numbers that were needed of the old one and differ. None: they differ in more.
+    /// The new state with less known of numbers that were needed of the old one and differ. None: they differ in more. After some
+    /// joins it holds for the old state in all of them: else a number that is narrower this time would be joined again next time.
     fn states(&mut self, old: &State, new: &State, need: &Need, fixed: &[Fixed]) -> Option<State> {
         let mut cover = Cover::new(old, new, fixed);
         if !cover.are_alike() {
@@ -126,10 +127,15 @@ impl Join {
         for (index, (a, b)) in old.frames.iter().zip(&new.frames).enumerate() {
             let need = need.frames.get(index).copied().unwrap_or_default();
             for reg in (0..a.regs.len()).filter(|reg| need.regs & 1 << reg != 0) {
-                let (x, y) = (&a.regs[reg], &b.regs[reg]);
-                if !cover.value(x, y, need.exact & 1 << reg != 0) {
-                    let number = self.numbers(x, y, new)?;
-                    *At::Reg(index, reg).number_mut(&mut state)? = number;
+                let (x, y, is_exact) = (&a.regs[reg], &b.regs[reg], need.exact & 1 << reg != 0);
+                let is_covered = cover.value(x, y, is_exact);
+                if is_covered && !(self.is_wide && is_exact && x != y) {
+                    continue;
+                }
+                match self.numbers(x, y, new) {
+                    Some(number) => *At::Reg(index, reg).number_mut(&mut state)? = number,
+                    None if is_covered => {}
+                    None => return None,
                 }
             }
             self.stacks(&mut cover, index, &need, &mut state, (&a.stack, &b.stack), new)?;
@@ -147,12 +153,14 @@ impl Join {
         of: &State,
     ) -> Option<()> {
         for cell in (0..old.cells().len().min(CELLS)).filter(|cell| need.cells & 1 << cell != 0) {
-            if cover.cell(old, new, cell, need.cells, need.exact_cells) {
+            let is_covered = cover.cell(old, new, cell, need.cells, need.exact_cells);
+            let is_exact = need.exact_cells & 1 << cell != 0;
+            if is_covered && !(self.is_wide && is_exact && old.get(cell) != new.get(cell)) {
                 continue;
             }
             let number = match (old.get(cell), new.get(cell)) {
-                (Cell::Low(x), Cell::Low(y)) => self.numbers(x, y, of)?,
-                (Cell::Word(x), Cell::Word(y)) => self.number(x, y, of)?,
+                (Cell::Low(x), Cell::Low(y)) => self.numbers(x, y, of),
+                (Cell::Word(x), Cell::Word(y)) => self.number(x, y, of),
                 (&Cell::Bytes { written, zero }, &Cell::Bytes { written: new_written, zero: new_zero })
                     if written & !new_written == 0 =>
                 {
@@ -160,9 +168,13 @@ impl Join {
                     Rc::make_mut(&mut state.frames[frame]).stack.set(cell, bytes);
                     continue;
                 }
-                _ => return None,
+                _ => None,
             };
-            *At::Cell(frame, cell).number_mut(state)? = number;
+            match number {
+                Some(number) => *At::Cell(frame, cell).number_mut(state)? = number,
+                None if is_covered => {}
+                None => return None,
+            }
         }
         Some(())
     }
