@@ -296,6 +296,9 @@ impl Walk<'_> {
             self.state.frame_mut(frame).stack.write(low, size.bytes(), value);
         } else {
             self.step.note_cells(EffectKind::Touch, frame as u8, cells_of(low, span));
+            if self.state.frames[frame].stack.check_numbers(low, span).is_err() {
+                self.note_scattered(cells_of(low, span));
+            }
             self.state.frame_mut(frame).stack.blur(low, span);
         }
         Ok(())

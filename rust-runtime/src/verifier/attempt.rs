@@ -33,6 +33,7 @@ use super::{
     need::Need,
     planted::{Bug, on},
     rejection::Stop,
+    stack::cell_of,
     state::{ActiveLoop, Mark, Order, State},
     value::{Link, Num},
     walk::{Next, Node, Resume, Summary, Walk},
@@ -94,6 +95,8 @@ pub struct Attempt {
     need: Need,
     /// Numbers that something was seen to depend on.
     demanded: Need,
+    /// Cells among which something was written, at an offset that varies, when not all of them had been.
+    scattered: u128,
 }
 
 /// States of consecutive arrivals at a head, that the first guess is made from.
@@ -237,13 +240,33 @@ impl Walk<'_> {
             met: Vec::new(),
             need: Need::default(),
             demanded,
+            scattered: 0,
         }
+    }
+
+    /// Something is written to one of these cells, not all of which were written before.
+    pub fn note_scattered(&mut self, cells: u128) {
+        let loops = &self.state.loops;
+        let is_running = |attempt: &&mut Attempt| loops.iter().any(|active| active.attempt == attempt.number);
+        self.attempts.iter_mut().filter(is_running).for_each(|attempt| attempt.scattered |= cells);
+    }
+
+    /// What is read was not written, as far as is known, but a loop writes there at an offset that depends on its counter: that
+    /// loop has to be explored round by round, and later attempts would not change it. Gives up what began within it.
+    fn blame_who_scattered(&mut self, reason: &Reason) {
+        let Reason::StackUninitialised { offset } = *reason else { return };
+        let bit = 1u128 << cell_of(offset);
+        let has_scattered = |attempt: &Attempt| attempt.rounds.is_none() && attempt.scattered & bit != 0;
+        let Some(place) = self.attempts.iter().rposition(has_scattered) else { return };
+        self.attempts.truncate(place + 1);
+        self.loops.heads.entry(self.attempts[place].head).or_default().failures = PATIENCE.len() as u32;
     }
 
     /// Goes on from the state that holds for every round.
     fn begin(&mut self, mut attempt: Attempt, is_trial: bool) {
         attempt.is_trial = is_trial;
         (attempt.visited, attempt.is_unfit, attempt.found) = (0, false, None);
+        attempt.scattered = 0;
         attempt.met.clear();
         attempt.need = self.supposed_need(&attempt);
         let number = attempt.number;
@@ -314,6 +337,7 @@ impl Walk<'_> {
         if self.attempts.is_empty() {
             return Err(stop);
         }
+        self.blame_who_scattered(&stop.reason);
         self.abandon();
         Ok(false)
     }
