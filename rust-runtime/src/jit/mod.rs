@@ -30,7 +30,7 @@ mod assembler;
 #[expect(clippy::useless_conversion, reason = "dynasm! converts the register numbers that it is given")]
 mod emit;
 mod instructions;
-#[cfg(any(not(target_arch = "x86_64"), feature = "interpreted", feature = "conformance"))]
+#[cfg(any(not(target_arch = "x86_64"), feature = "interpreter"))]
 mod interpret;
 #[cfg(target_arch = "x86_64")]
 mod keys;
@@ -84,7 +84,7 @@ pub enum Error {
     Memory { step: &'static str, source: std::io::Error },
     #[error("the program's machine code cannot be assembled: {0}")]
     Assemble(String),
-    #[cfg(any(not(target_arch = "x86_64"), feature = "interpreted", feature = "conformance"))]
+    #[cfg(any(not(target_arch = "x86_64"), feature = "interpreter"))]
     #[error("{0} programs exist, and no more can be interpreted at a time; detach some")]
     Places(usize),
 }
@@ -106,7 +106,7 @@ enum Engine {
     #[cfg(target_arch = "x86_64")]
     #[cfg_attr(feature = "interpreted", allow(dead_code, reason = "no program is compiled"))]
     Machine(machine::Machine),
-    #[cfg(any(not(target_arch = "x86_64"), feature = "interpreted", feature = "conformance"))]
+    #[cfg(any(not(target_arch = "x86_64"), feature = "interpreter"))]
     Interpreted(interpret::Interpreted),
 }
 
@@ -128,7 +128,7 @@ impl Engine {
         match self {
             #[cfg(target_arch = "x86_64")]
             Engine::Machine(machine) => machine,
-            #[cfg(any(not(target_arch = "x86_64"), feature = "interpreted", feature = "conformance"))]
+            #[cfg(any(not(target_arch = "x86_64"), feature = "interpreter"))]
             Engine::Interpreted(interpreted) => interpreted,
         }
     }
@@ -171,7 +171,7 @@ pub fn compile(verified: Verified, bindings: impl Into<Bindings>, env: &'static 
 }
 
 /// Makes a verified program ready to be interpreted.
-#[cfg(any(not(target_arch = "x86_64"), feature = "interpreted", feature = "conformance"))]
+#[cfg(any(not(target_arch = "x86_64"), feature = "interpreter"))]
 pub fn interpret(verified: Verified, bindings: impl Into<Bindings>, env: &'static Env) -> Result<Program, Error> {
     let bindings = bindings.into();
     let engine = Engine::Interpreted(interpret::Interpreted::new(&verified, &bindings, env)?);

@@ -83,7 +83,7 @@ impl Bindings {
 
 impl Store {
     /// One whose memory nobody else knows of.
-    #[cfg(any(test, feature = "disasm"))]
+    #[cfg(any(test, feature = "disasm", feature = "testing"))]
     pub fn new(synchronize: Synchronize) -> Store {
         Store::with_budget(Budget::new(DEFAULT_CEILING), synchronize)
     }

@@ -25,7 +25,11 @@ pub use search::{Checked, Effort, Failure, Plan, Search, Seen, Tally, bytes, che
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use crate::isa::Op;
+    use std::{
+        collections::BTreeSet,
+        time::{Duration, Instant},
+    };
 
     /// Long runs: `cargo xtask fuzz`. More with DUCKBPF_CASES=20000.
     #[test]
@@ -38,5 +42,31 @@ mod tests {
         assert!(tally.failures.is_empty(), "{}", tally.failures.join("\n\n"));
         assert!(tally.accepted * 4 > tally.programs, "{} of {}: {:?}", tally.accepted, tally.programs, tally.refused);
         assert!(tally.rich * 2 > tally.accepted, "{} of {}", tally.rich, tally.accepted);
+    }
+
+    /// Sizes of the keys of the maps that a program uses.
+    fn keys(object: &crate::object::Object) -> BTreeSet<u32> {
+        let insns = &object.programs[0].insns;
+        let ops = (0..insns.len()).filter_map(|pc| Op::decode(insns, pc).ok());
+        ops.filter_map(|op| if let Op::Map { map, .. } = op { Some(object.maps[map as usize].key_size) } else { None })
+            .collect()
+    }
+
+    #[test]
+    fn programs_with_keys_of_every_size_are_compared() {
+        let (features, mut seen) = (Features { helpers: Helpers::All, mistakes: 0 }, BTreeSet::new());
+        let every = BTreeSet::from([4, 8, 12, 16, 24]);
+        for seed in 0..3000 {
+            let object = generate(seed, features);
+            let checked = check(&object, seed, Effort { inputs: 1, pairs: 4 });
+            assert!(checked.failure.is_none(), "{:?}\n{}", checked.failure, text(&object));
+            if checked.compared > 0 {
+                seen.extend(keys(&object));
+            }
+            if seen == every {
+                return;
+            }
+        }
+        panic!("only {seen:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     generate::{Features, Helpers, generate},
-    machine_code,
+    machine_code::{self, Depends},
     mutate::mutate,
     random::Random,
     reduce,
@@ -302,8 +302,15 @@ pub fn check(object: &Arc<Object>, seed: u64, effort: Effort) -> Checked {
         Ok(verified) => {
             let mut checked = run_all(&verified, &beliefs, seed, effort.inputs);
             drop(beliefs);
-            if checked.failure.is_none() && effort.pairs > 0 && machine_code::is_deterministic(object) {
-                (checked.compared, checked.failure) = machine_code::compare(verified, seed, effort.pairs);
+            if checked.failure.is_none() && effort.pairs > 0 {
+                (checked.compared, checked.failure) = match machine_code::depends(object) {
+                    Depends::Nothing => machine_code::compare(verified, seed, effort.pairs),
+                    Depends::Maps => match contain::verify(object, 0, Hook::Load, options(seed)).0 {
+                        Ok(again) => machine_code::compare_with_maps([verified, again], seed, effort.pairs),
+                        Err(rejection) => (0, Some(Failure::Panic(format!("refused when asked again: {rejection}")))),
+                    },
+                    Depends::Others => (0, None),
+                };
             }
             checked
         }

@@ -1,10 +1,10 @@
 //! Calls of functions and helpers.
 
-use super::{CONTEXT, Generator, Kind, SIZES, SLOTS, VALUE, Wanted, map, only, place};
+use super::{CONTEXT, Generator, Kind, Place, SIZES, SLOTS, VALUE, Wanted, only, places};
 use crate::{
     helpers::{self, ArgKind, CallbackKind, HelperSpec, RetKind},
     isa::{CALL, CALL_LOCAL, LDDW, LDDW_FUNCTION, LDDW_MAP},
-    object::{MapDef, MapKind},
+    object::MapKind,
 };
 
 const MURMUR64: i32 = 0x10020;
@@ -74,9 +74,33 @@ impl Generator {
         self.copy(reg, from);
     }
 
-    pub(super) fn map(&mut self, dst: u8, kind: MapKind) {
-        self.push(LDDW, dst, LDDW_MAP, 0, place(kind));
+    /// One of the maps of some kinds.
+    pub(super) fn some_map(&mut self, kinds: &[MapKind]) -> Place {
+        let mut places = places(self.random.pick(kinds));
+        places.swap_remove(self.random.below(places.len()))
+    }
+
+    pub(super) fn map(&mut self, dst: u8, map: &Place) {
+        self.push(LDDW, dst, LDDW_MAP, 0, map.index);
         self.push(0, 0, 0, 0, 0);
+    }
+
+    /// A pointer to any key, or to one that others may use.
+    fn any_key(&mut self, dst: u8, map: &Place) {
+        if self.random.once_in(2) { self.key(dst, map) } else { self.memory(dst, map.def.key_size as usize) }
+    }
+
+    /// A pointer to a key; mostly to one of a few, so that what one step puts there another finds.
+    pub(super) fn key(&mut self, dst: u8, map: &Place) {
+        let slots = map.def.key_size.div_ceil(8) as usize;
+        if !self.random.once_in(4) {
+            for slot in 0..slots {
+                let part = self.random.below(2) as i32;
+                self.push(0x7a, 10, 0, Self::slot_offset(slot), part);
+                self.state.slots[slot] = Kind::Number;
+            }
+        }
+        self.stack_pointer(dst, slots);
     }
 
     /// A pointer to the stack's top slots.
@@ -94,34 +118,33 @@ impl Generator {
         if spec.args.contains(&ArgKind::Context) && self.kind(CONTEXT) != Kind::Context {
             return;
         }
-        let kind = (!spec.maps.is_empty()).then(|| self.random.pick(spec.maps));
+        let map = (!spec.maps.is_empty()).then(|| self.some_map(spec.maps));
         // A size that memory has and that is not said by its type: bytes, at most.
         let bytes = 1 + self.random.below(8 * SLOTS - 8) as i32;
         for place in 0..5 {
-            self.argument(spec, place, kind, bytes);
+            self.argument(spec, place, map.as_ref(), bytes);
         }
         self.helper(spec.id as i32);
-        match (spec.ret, kind) {
-            (RetKind::ValueOrNull, Some(kind)) if kind.is_of_maps() => self.inner_lookup(),
+        match (spec.ret, map) {
+            (RetKind::ValueOrNull, Some(map)) if map.def.kind.is_of_maps() => self.inner_lookup(),
             (RetKind::ValueOrNull, _) => self.found(),
             (RetKind::Nothing, _) => {}
             _ => self.set(0, Kind::Number),
         }
     }
 
-    pub(super) fn argument(&mut self, spec: &HelperSpec, place: usize, kind: Option<MapKind>, bytes: i32) {
+    pub(super) fn argument(&mut self, spec: &HelperSpec, place: usize, map: Option<&Place>, bytes: i32) {
         let reg = place as u8 + 1;
-        let map = kind.map(map);
-        let size = |size: fn(&MapDef) -> u32| map.as_ref().map_or(0, size) as usize;
+        let value_size = map.map_or(0, |map| map.def.value_size as usize);
         match spec.args[place] {
             ArgKind::None => {}
             ArgKind::Scalar => self.argument_number(reg),
             ArgKind::Zero | ArgKind::Record => self.push(0xb7, reg, 0, 0, 0),
-            ArgKind::Map => self.map(reg, kind.unwrap_or(MapKind::Array)),
-            ArgKind::Key => self.memory(reg, size(|map| map.key_size)),
-            ArgKind::Value | ArgKind::ValueOut => self.memory(reg, size(|map| map.value_size)),
+            ArgKind::Map => map.into_iter().for_each(|map| self.map(reg, map)),
+            ArgKind::Key => map.into_iter().for_each(|map| self.any_key(reg, map)),
+            ArgKind::Value | ArgKind::ValueOut => self.memory(reg, value_size),
             ArgKind::ValueOrNull if self.random.once_in(2) => self.push(0xb7, reg, 0, 0, 0),
-            ArgKind::ValueOrNull => self.memory(reg, size(|map| map.value_size)),
+            ArgKind::ValueOrNull => self.memory(reg, value_size),
             ArgKind::Memory { .. } | ArgKind::MemoryOut { .. } => self.memory(reg, bytes as usize),
             ArgKind::Size if spec.args.contains(&ArgKind::ConstString) => {
                 let size = 1 + self.random.below(4) as i32;
@@ -209,11 +232,26 @@ impl Generator {
 
     /// Looks up a key and checks the result, mostly.
     pub(super) fn lookup(&mut self) {
-        let map = self.random.pick(&[MapKind::Array, MapKind::Hash, MapKind::PercpuArray]);
-        self.map(1, map);
-        self.stack_pointer(2, 1);
+        const KINDS: [MapKind; 6] =
+            [MapKind::Array, MapKind::PercpuArray, MapKind::Hash, MapKind::Hash, MapKind::LruHash, MapKind::PercpuHash];
+        let map = self.some_map(&KINDS);
+        if self.random.once_in(2) {
+            self.update(&map);
+        }
+        self.map(1, &map);
+        self.key(2, &map);
         self.helper(1);
         self.found();
+    }
+
+    /// Puts a value of what the stack holds into a map.
+    fn update(&mut self, map: &Place) {
+        self.stack_pointer(3, map.def.value_size.div_ceil(8) as usize);
+        self.map(1, map);
+        self.key(2, map);
+        self.push(0xb7, 4, 0, 0, 0);
+        self.helper(2);
+        self.set(0, Kind::Number);
     }
 
     /// Two values, of which one is checked first; what follows where it is not there goes on.
@@ -222,8 +260,9 @@ impl Generator {
             return;
         }
         for keep in [8, 9] {
-            self.map(1, MapKind::Hash);
-            self.stack_pointer(2, 1);
+            let map = self.some_map(&[MapKind::Hash]);
+            self.map(1, &map);
+            self.key(2, &map);
             self.helper(1);
             self.set(0, Kind::Unset);
             self.push(0xbf, keep, 0, 0, 0);
@@ -246,7 +285,8 @@ impl Generator {
     /// A record that is reserved, filled and given back.
     pub(super) fn record(&mut self) {
         let size = 8 * (1 + self.random.below(4) as i32);
-        self.map(1, MapKind::Ringbuf);
+        let ring = self.some_map(&[MapKind::Ringbuf]);
+        self.map(1, &ring);
         self.push(0xb7, 2, 0, 0, size);
         self.push(0xb7, 3, 0, 0, 0);
         self.helper(131);

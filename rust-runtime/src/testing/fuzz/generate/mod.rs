@@ -154,7 +154,18 @@ pub fn object(insns: Vec<Insn>, starts: &[usize]) -> Arc<Object> {
     let region = |name: &str, writable, bytes| Region { name: name.into(), writable, size: VARIABLES as u64, bytes };
     let regions = vec![region(".bss", true, Vec::new()), region(".rodata", false, (0..VARIABLES as u8).collect())];
     let program = ProgramText::from_insns(Hook::Load, insns, functions);
-    Arc::new(Object::from_parts(program, regions, MapKind::ALL.map(map).to_vec()))
+    Arc::new(Object::from_parts(program, regions, maps().collect()))
+}
+
+/// Kinds whose keys are of any size.
+const KEYED: [MapKind; 3] = [MapKind::Hash, MapKind::LruHash, MapKind::PercpuHash];
+/// Sizes of keys that such a map has in its other forms: what machine code looks up in place, and what it leaves to the helper.
+const KEY_SIZES: [u32; 4] = [4, 12, 16, 24];
+
+/// One of each kind, then those with other keys.
+fn maps() -> impl Iterator<Item = MapDef> {
+    let other = |kind| KEY_SIZES.map(|key_size| MapDef { key_size, ..map(kind) });
+    MapKind::ALL.into_iter().map(map).chain(KEYED.into_iter().flat_map(other))
 }
 
 /// The map of a kind.
@@ -171,9 +182,17 @@ fn map(kind: MapKind) -> MapDef {
     MapDef { inner, ..MapDef::new(kind, key, value, 16) }
 }
 
-/// The map's place in the object: after one for each section.
-fn place(kind: MapKind) -> i32 {
-    2 + MapKind::ALL.iter().position(|&other| other == kind).unwrap_or(0) as i32
+/// A map of the object.
+#[derive(Clone)]
+struct Place {
+    /// After one for each section.
+    index: i32,
+    def: MapDef,
+}
+
+/// The maps of a kind.
+fn places(kind: MapKind) -> Vec<Place> {
+    (2..).zip(maps()).filter(|(_, def)| def.kind == kind).map(|(index, def)| Place { index, def }).collect()
 }
 
 impl Generator {
