@@ -174,9 +174,11 @@ def c_program(tmp_path):
 
 def test_c_programs(c_program, gallery, tmp_path):
     database = str(tmp_path / "c.duckdb")
-    hooks = [str(EXTENSION), str(gallery / "default_allocate_new_block.bpf.o")]
+    program = gallery / "default_allocate_new_block.bpf.o"
+    hooks = [f"LOAD '{EXTENSION}'", f"SET hook_program = '{program}'"]
     run = {"capture_output": True, "text": True, "check": False}
-    ended = subprocess.run([c_program(HOOKED), database, *hooks, SUM], **run)
+    called = "SELECT string_agg(name || ': ' || calls, ', ') FROM hook_programs()"
+    ended = subprocess.run([c_program(HOOKED), database, *hooks, SUM, called], **run)
     assert re.fullmatch(r"4999950000\ndefault_allocate_new_block: \d+\n", ended.stdout), ended
     stock = c_program(STOCK)
     assert subprocess.run([stock, database, SUM], **run).stdout == "4999950000\n"
