@@ -45,13 +45,18 @@ pub fn compile(source: &Path, object: &Path, mcpu: &str) {
     testing::clang::compile(source, object, &["-Wall", "-Wextra", "-Werror", &format!("-mcpu={mcpu}")]);
 }
 
-/// This test binary's folder, below `target/` and empty when it begins.
+/// This process' folder, below `target/`. Those of processes that have ended are cleared.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
-        let _ = std::fs::remove_dir_all(&folder);
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
+        let folder = all.join(std::process::id().to_string());
         std::fs::create_dir_all(&folder).unwrap();
+        for other in all.read_dir().unwrap().flatten() {
+            if !Path::new("/proc").join(other.file_name()).exists() {
+                let _ = std::fs::remove_dir_all(other.path());
+            }
+        }
         folder
     })
 }

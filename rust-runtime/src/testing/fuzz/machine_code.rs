@@ -41,11 +41,10 @@ pub fn depends(object: &Object) -> Depends {
     while pc < insns.len() {
         let Ok(op) = Op::decode(insns, pc) else { return Depends::Others };
         match op {
-            Op::Helper { id: LOOKUP..=DELETE } => depends = Depends::Maps,
+            Op::Helper { id: LOOKUP..=DELETE } => {}
             Op::Helper { id } if !is_function(id) => return Depends::Others,
-            Op::Map { map, .. } if !object.maps.get(map as usize).is_some_and(keeps) => {
-                return Depends::Others;
-            }
+            Op::Map { map, .. } if object.maps.get(map as usize).is_some_and(keeps) => depends = Depends::Maps,
+            Op::Map { .. } => return Depends::Others,
             _ => {}
         }
         pc += op.slots();
