@@ -51,6 +51,7 @@ pub fn folder() -> &'static Path {
     FOLDER.get_or_init(|| {
         let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
         let folder = all.join(std::process::id().to_string());
+        let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         for other in all.read_dir().unwrap().flatten() {
             if !Path::new("/proc").join(other.file_name()).exists() {
