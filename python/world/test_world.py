@@ -76,9 +76,9 @@ with duckdb.connect() as con:
     joined = con.sql("SELECT name, count(*) AS n FROM frame JOIN names USING (k) GROUP BY name").pl()
 import duckbpf
 hooks = duckbpf.load(duckdb.default_connection())
-calls = hooks.maps.create("calls", "array", value="UBIGINT", max_entries=3)
-calls[1] = 42
-table = calls.table().pl()
+made = hooks.maps.create("totals", "array", value="UBIGINT", max_entries=3)
+made[1] = 42
+table = made.table().pl()
 print(result.height, result["total"].sum(), joined["n"].sum(), type(table).__module__.split(".")[0], table["value"].to_list())
 """
     )
