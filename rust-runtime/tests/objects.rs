@@ -114,7 +114,7 @@ fn sections_and_programs() {
     for (declaration, what) in [
         ("int m", "a map is declared by a struct"),
         ("struct { int (*type)[4]; } m", "map type 4 is not supported"),
-        ("struct { int (*type)[1]; int (*max_entries)[1]; } m", "a hash has from 1 to 512 bytes, not 0"),
+        ("struct { int (*type)[1]; int (*max_entries)[1]; } m", "a map of type hash has from 1 to 512 bytes, not 0"),
         ("struct { int (*type)[2]; int (*key_size)[4]; int (*value_size)[8]; } m", "max_entries must not be 0"),
         ("struct { int (*type)[2]; int (*wrong)[4]; } m", "the unknown member wrong"),
         ("struct { int (*type)[2]; int max_entries; } m", "use __uint(max_entries, n)"),
