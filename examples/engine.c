@@ -25,7 +25,7 @@ int main(int count, char **arguments)
 		if (failed)
 			fprintf(stderr, "%s\n", duckdb_result_error(&result));
 		if (value)
-			printf("%s\n", value);
+			printf("%s\n", value), fflush(stdout);
 		duckdb_free(value);
 		duckdb_destroy_result(&result);
 	}

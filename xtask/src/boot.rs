@@ -17,14 +17,14 @@ const STARTS: usize = 20;
 /// Starts a C program on the hooked engine (examples/engine.c), again and again, without hooks and with all of these programs.
 pub fn measure(engine: &Engine, database: &Path, programs: &[PathBuf]) -> Result<Boot> {
     let program = build(engine)?;
-    let query = format!(
-        "ATTACH '{}' AS tpch (READ_ONLY); SELECT count(*) FROM tpch.lineitem",
-        database.display().to_string().replace('\'', "''")
-    );
+    let quoted = |text: String| format!("'{}'", text.replace('\'', "''"));
+    let attach = format!("ATTACH {} AS tpch (READ_ONLY)", quoted(database.display().to_string()));
+    let query = "SELECT count(*) FROM tpch.lineitem";
     let list = programs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    let extension = paths::extension().display().to_string();
-    let plain = starts(&program, &[":memory:", &query])?;
-    let hooked = starts(&program, &[":memory:", &extension, &list, &query])?;
+    let load = format!("LOAD {}", quoted(paths::extension().display().to_string()));
+    let set = format!("SET hook_program = {}", quoted(list));
+    let plain = starts(&program, &[":memory:", &attach, query])?;
+    let hooked = starts(&program, &[":memory:", &load, &set, &attach, query])?;
     let median = |ns: &[u64]| quantile_us(ns, 0.5).context("nothing was started");
     Ok(Boot { starts: STARTS, plain_us: median(&plain)?, hooked_us: median(&hooked)? })
 }
