@@ -181,7 +181,7 @@ fn write(path: &Path, contents: &[u8]) -> Result<()> {
 /// An empty folder for the one test that has this name for it, below `target/`: what a test leaves is cleared when it runs again.
 #[cfg(test)]
 fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp/patch").join(name);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/patch-tests").join(name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder.canonicalize().unwrap()

@@ -196,26 +196,15 @@ fn prepare(args: &Tpch) -> Result<Setup> {
     let venv = Venv::ensure()?;
     step(&format!("TPC-H data, scale factor {}", args.sf));
     let database = data(args.sf, &venv)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (stock, hooked) = hosts(args, &venv)?;
-    Ok(Setup {
-        stock,
-        hooked,
-        database,
-        extension: paths::extension(),
-        threads: args.threads.unwrap_or(cores),
-        memory: args.memory.clone(),
-    })
-}
-
-/// What runs stock, and what runs hooks.
-fn hosts(args: &Tpch, venv: &Venv) -> Result<(Host, Host)> {
-    if args.carrier == "graft" {
-        let wheel = Host::Wheel { python: venv.python() };
-        return Ok((wheel.clone(), wheel));
+    let mut setup = Setup::of_wheel(venv.python(), database, paths::extension());
+    if args.carrier == "engine" {
+        let engine = engine::find()?;
+        setup.stock = engine::host(&engine, Kind::Stock)?;
+        setup.hooked = engine::host(&engine, Kind::Hooked)?;
     }
-    let engine = engine::find()?;
-    Ok((engine::host(&engine, Kind::Stock)?, engine::host(&engine, Kind::Hooked)?))
+    setup.threads = args.threads.unwrap_or(setup.threads);
+    setup.memory = args.memory.clone();
+    Ok(setup)
 }
 
 /// The database of a scale factor, made where it is missing.
