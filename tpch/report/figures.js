@@ -160,7 +160,7 @@ function drawRatios() {
   const rows = [{ label: "all", points: others.map(name => ({ name, ratio: summary[`geomean_${name}`], interval: summary[`interval_${name}`] })) }];
   for (const query of report.queries) rows.push({ label: `Q${query.query}`, points: others.map(name => ({ name, ...query[name] })) });
   figure("ratios", "Cost against stock",
-    "Hot. Of each query the median of the runs' own ratios, with the 95% interval of a bootstrap over runs. The first row is the geometric mean of all 22 queries.",
+    "Hot. Of each query the mean of the runs' own ratios without the outer fifths, with the 95% interval of a bootstrap over runs. The first row is the geometric mean of all 22 queries.",
     width => forest(rows.map(row => ({ ...row, points: row.points.filter(point => point.ratio) })), width), others.map(name => [name, colour(name)]));
 }
 
@@ -313,7 +313,7 @@ function drawSets() {
   if (!report.sets.length) return;
   const attached = { name: `all ${report.programs.length}`, geomean: report.summary.geomean_attached, interval: report.summary.interval_attached };
   const rows = [...report.sets, attached].map(set => ({ label: set.name, points: [{ name: "attached", ratio: set.geomean, interval: set.interval }] }));
-  figure("sets", "Cost by the number of programs", "Geometric mean over the 22 queries of the medians of the runs' own ratios, with its 95% interval.", width => forest(rows, width));
+  figure("sets", "Cost by the number of programs", "Geometric mean over the 22 queries of the runs' own ratios, without the outer fifths of each query, with its 95% interval.", width => forest(rows, width));
 }
 
 function drawOthers() {
@@ -389,7 +389,7 @@ function drawHead() {
     ["Programs", report.programs.join(", ") || "none"],
     ["Hot", `After one execution that warms up: the median of ${report.repeats}${report.repeat_s ? ` (fewer where they take longer than ${report.repeat_s} s)` : ""} from execute to the last row fetched, of the time that its process was running.`],
     ["Cold", report.cold_runs ? `${report.cold} Measured in ${report.cold_runs} of the runs.` : "Not measured."],
-    ["Ratios", "In a run the configurations run each query in turns of 20 ms, in an order that changes; the others stand still meanwhile. A query's ratio is the median of the runs' ratios; intervals are 95% bootstraps over runs."],
+    ["Ratios", "In a run the configurations run each query in turns of 20 ms, in an order that changes; the others stand still meanwhile. A query's ratio is the geometric mean of the runs' ratios without the lowest and the highest fifth; intervals are 95% bootstraps over runs."],
   ];
   document.getElementById("method").append(html("dl", {}, ...facts.flatMap(([name, fact]) => [html("dt", {}, name), html("dd", {}, fact)])));
 }

@@ -124,7 +124,7 @@ pub struct Query {
 pub struct Summarised {
     pub median_s: f64,
     pub mean_s: f64,
-    /// Median against stock's, and its 95% interval.
+    /// Against stock's, and its 95% interval.
     pub ratio: Option<f64>,
     pub interval: Option<[f64; 2]>,
 }
