@@ -87,10 +87,33 @@ static const __u32 duckbpf_abi_version SEC(".duckbpf.abi") = DUCKBPF_ABI_VERSION
 	for (__typeof__(i) __duckbpf_i = (begin), __duckbpf_end = (end); __duckbpf_i < __duckbpf_end && ((i) = __duckbpf_i, 1);    \
 	     __duckbpf_i++)
 
-/* A loop whose end is not plain from its counter: loop_budget(1000); while (next(&state) && can_loop) { ... } goes round at most so
- * many times in all of the block that declares it. */
-#define loop_budget(n) __u32 __duckbpf_budget = (n)
-#define can_loop (__duckbpf_budget-- != 0)
+/* A loop whose end is not plain from its counter: while (next(&state) && can_loop) { ... }
+ * All loops of a function together go round at most LOOP_BUDGET times, from where the function begins; define it before the header is
+ * included where that is too few or, as all rounds count against the hook's ceiling, too many. The count lies in the lowest eight of a
+ * function's 512 bytes of stack; the loader sets it to 0. The kernel's cond_break is if (!can_loop) break;
+ * loop_budget(1000); gives the loops of the block that declares it a budget of their own. */
+#ifndef LOOP_BUDGET
+#define LOOP_BUDGET 100
+#endif
+#define loop_budget(n)                                                                                                         \
+	enum { __duckbpf_has_budget = 1 };                                                                                     \
+	__u32 __duckbpf_budget = (n)
+#define can_loop (__duckbpf_has_budget ? __duckbpf_budget-- != 0 : __duckbpf_rounds() <= LOOP_BUDGET)
+#define cond_break                                                                                                             \
+	if (!can_loop)                                                                                                         \
+	break
+
+/* Outside of blocks that declare a budget. */
+enum { __duckbpf_has_budget = 0 };
+extern __u32 __duckbpf_budget;
+
+/* The loader knows these three instructions. */
+#define __duckbpf_rounds()                                                                                                     \
+	({                                                                                                                     \
+		__u64 __duckbpf_round;                                                                                         \
+		asm volatile("%0 = *(u64 *)(r10 - 512)\n\t%0 += 1\n\t*(u64 *)(r10 - 512) = %0" : "=r"(__duckbpf_round));         \
+		__duckbpf_round;                                                                                               \
+	})
 
 /* --- hash programs declare two constants ---------------------------------------------------------------------------
  *

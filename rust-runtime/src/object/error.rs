@@ -70,6 +70,10 @@ pub enum Fault {
     UnevenCode(u64),
     #[error("has more than {MAX_SLOTS} instructions of {SLOT} bytes")]
     TooManyInstructions,
+    #[error(
+        "can_loop needs eight bytes of its stack, which it uses to the last; make it use less, or declare a loop_budget(n)"
+    )]
+    NoRoomForRounds,
     #[error("global variables take more than {MAX_MEMORY} bytes")]
     TooMuchMemory,
     #[error("has more than {MAX_PARTS} programs or sections of variables")]

@@ -6,6 +6,7 @@ use super::{
     Fault, Function, MAX_SLOTS, ObjectError,
     elf::{Elf, Relocation, Role, Symbol},
     lines::LineTable,
+    rounds::{NONE_YET, Rounds, rounds},
 };
 use crate::isa::{CALL, CALL_LOCAL, Insn, LDDW_FUNCTION, LDDW_MAP, LDDW_MEMORY, SLOT};
 
@@ -59,13 +60,21 @@ impl Linker<'_> {
     fn add(&mut self, place: Place) -> Result<(), ObjectError> {
         let (section, start) = place;
         let (name, end) = self.elf.functions.get(&place).ok_or(Fault::CallTarget)?.clone();
-        let base = self.insns.len();
-        if base + (end - start) > MAX_SLOTS {
+        let code: Vec<Insn> = self.elf.insns(section).skip(start).take(end - start).collect();
+        let begins_with = match rounds(&code) {
+            Rounds::NotCounted => None,
+            Rounds::Counted => Some(NONE_YET),
+            Rounds::NoRoom => return Err(ObjectError::from(Fault::NoRoomForRounds).at_symbol(&name)),
+        };
+        let first = self.insns.len();
+        if first + begins_with.iter().len() + code.len() > MAX_SLOTS {
             return Err(ObjectError::from(Fault::TooManyInstructions).at_symbol(&name));
         }
-        self.placed.insert(place, base);
-        self.insns.extend(self.elf.insns(section).skip(start).take(end - start));
-        self.functions.push(Function { name: name.clone(), start: base, end: base + (end - start) });
+        self.placed.insert(place, first);
+        self.insns.extend(begins_with);
+        let base = self.insns.len();
+        self.insns.extend(code);
+        self.functions.push(Function { name: name.clone(), start: first, end: self.insns.len() });
         self.lines.extend(&self.elf.lines, &self.elf.sections[section].name, start..end, base);
         let relocations = &self.elf.sections[section].relocations;
         let mut slot = start;

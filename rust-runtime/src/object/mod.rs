@@ -18,6 +18,7 @@ mod maps;
 mod memory;
 mod parameters;
 mod read;
+mod rounds;
 
 pub use btf::{Member, Type};
 pub use elf::{parse, parse_foreign};
