@@ -50,9 +50,9 @@ static const __u32 duckbpf_abi_version SEC(".duckbpf.abi") = DUCKBPF_ABI_VERSION
  *             __type(value, struct counts);
  *     } sizes SEC(".maps");
  *
- * As libbpf has it. Compile with -g: the types are what says how SQL shows keys and values. All is preallocated; map_flags are
- * not supported. A ringbuf's max_entries are bytes, and its __type(value, ...) is the type of its records. A reload keeps what a
- * map holds when its layout is the same. */
+ * As libbpf has it. Compile with -g: the types are what says how SQL shows keys and values. All is preallocated.
+ * A ringbuf's max_entries are bytes, and its __type(value, ...) is the type of its records. A reload keeps what a map holds when its
+ * layout is the same. */
 #define __uint(name, n) int(*name)[n]
 #define __type(name, t) __typeof__(t) *name
 #define __array(name, t) __typeof__(t) *name[]
@@ -60,6 +60,11 @@ static const __u32 duckbpf_abi_version SEC(".duckbpf.abi") = DUCKBPF_ABI_VERSION
 /* Shared by all objects that declare the map so, and kept when they are detached. */
 #define LIBBPF_PIN_BY_NAME 1
 
+/* map_flags. Maps are preallocated, also those that need not be. */
+#define BPF_F_NO_PREALLOC (1U << 0)
+/* This object's programs only read, or only write the map. */
+#define BPF_F_RDONLY_PROG (1U << 7)
+#define BPF_F_WRONLY_PROG (1U << 8)
 /* flags of updates */
 #define BPF_ANY 0
 #define BPF_NOEXIST 1

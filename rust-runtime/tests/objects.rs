@@ -121,6 +121,18 @@ fn sections_and_programs() {
         ("struct { int (*max_entries)[2]; } m", "it has no type"),
         ("struct { int (*type)[27]; int (*max_entries)[5000]; } m", "a power of two"),
         ("struct { int (*type)[12]; int (*max_entries)[2]; } m", "what its maps are"),
+        (
+            "struct { int (*type)[1]; int (*max_entries)[2]; int (*key_size)[4]; int (*value_size)[4]; int (*map_flags)[4]; } m",
+            "map_flags BPF_F_NUMA_NODE are not supported for a map of type hash; it may have BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG",
+        ),
+        (
+            "struct { int (*type)[9]; int (*max_entries)[2]; int (*key_size)[4]; int (*value_size)[4]; int (*map_flags)[1]; } m",
+            "map_flags BPF_F_NO_PREALLOC are not supported for a map of type lru_hash",
+        ),
+        (
+            "struct { int (*type)[2]; int (*max_entries)[2]; int (*key_size)[4]; int (*value_size)[4]; int (*map_flags)[384]; } m",
+            "leave its programs nothing",
+        ),
     ] {
         let map = format!("{declaration} SEC(\".maps\");\n") + &f("duckdb/load", "f");
         assert_says!(refused("map", &map), "section .maps", "the map m cannot be", what);

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -321,3 +322,46 @@ def test_a_full_ring_loses_what_its_counter_says(table, bpf):
     assert kept == 4096 // 16, "eight bytes each, behind eight of their own"
     assert lost > 0 and kept + lost == made
     assert db("FROM hook_events('events')") == []
+
+
+FLAGGED = """
+LICENSE("MIT");
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8);
+	__uint(map_flags, FLAGS);
+	__type(key, __u32);
+	__type(value, __u64);
+} limits SEC(".maps");
+SEC("duckdb/load") __u64 flagged(struct duckbpf_load_ctx *ctx)
+{
+	__u32 key = 1;
+	__u64 value = 2, *found = bpf_map_lookup_elem(&limits, &key);
+
+	if (found)
+		CHANGE;
+	return found ? *found : 0;
+}
+"""
+
+
+def test_map_flags(db, bpf):
+    made = iter(range(9))
+
+    def object_of(flags: str, change: str) -> Path:
+        return bpf(FLAGGED, f"flagged_{next(made)}", f"-DFLAGS=({flags})", f"-DCHANGE={change}")
+
+    db(f"FROM hook_verify('{object_of('BPF_F_NO_PREALLOC', '*found += value')}')")
+    update = "bpf_map_update_elem(&limits, &key, &value, BPF_ANY)"
+    for change in ("*found += value", update):
+        with pytest.raises(duckdb.Error, match="limits is read-only"):
+            db(f"FROM hook_verify('{object_of('BPF_F_RDONLY_PROG', change)}')")
+    reads = object_of("BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG", "(void)value")
+    db(f"CALL hook_attach('{reads}')")
+    # Others write what its programs only read.
+    db("CALL hook_map_update('limits', 1, 7)")
+    assert db.one(f"SELECT result FROM hook_run('{reads.name.removesuffix('.bpf.o')}')") == 7
+    with pytest.raises(duckdb.Error, match="map_flags BPF_F_MMAPABLE are not supported"):
+        db(f"FROM hook_verify('{object_of('1U << 10', '(void)value')}')")
+    with pytest.raises(duckdb.Error, match="write"):
+        db(f"FROM hook_verify('{object_of('BPF_F_WRONLY_PROG', '(void)value')}')")

@@ -26,10 +26,30 @@ pub const MAX_KEY: u32 = 512;
 pub const MAX_VALUE: u32 = 1 << 20;
 /// Maps that one object may declare.
 pub const MAX_MAPS: usize = 256;
-/// An array whose only value is a section of variables that programs may not write, as in Linux.
+/// BPF_F_NO_PREALLOC: entries need not be there before they are used. Here they always are.
+const FLAG_NO_PREALLOC: u32 = 1;
+/// BPF_F_RDONLY_PROG: programs may not write it. So is the array that stands for a section of constants.
 pub const FLAG_READ_ONLY_PROGRAM: u32 = 1 << 7;
 /// BPF_F_WRONLY_PROG: programs may not read it.
 pub const FLAG_WRITE_ONLY_PROGRAM: u32 = 1 << 8;
+/// Linux' names of the map_flags, by bit.
+const FLAG_NAMES: [&str; 15] = [
+    "BPF_F_NO_PREALLOC",
+    "BPF_F_NO_COMMON_LRU",
+    "BPF_F_NUMA_NODE",
+    "BPF_F_RDONLY",
+    "BPF_F_WRONLY",
+    "BPF_F_STACK_BUILD_ID",
+    "BPF_F_ZERO_SEED",
+    "BPF_F_RDONLY_PROG",
+    "BPF_F_WRONLY_PROG",
+    "BPF_F_CLONE",
+    "BPF_F_MMAPABLE",
+    "BPF_F_PRESERVE_ELEMS",
+    "BPF_F_INNER_MAP",
+    "BPF_F_LINK",
+    "BPF_F_PATH_FD",
+];
 
 /// What a map is. Numbers are Linux' where the meaning is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -168,9 +188,10 @@ pub enum Initial {
 }
 
 impl MapDef {
-    /// What makes two maps interchangeable: a reload keeps a map whose layout is the same.
+    /// What makes two maps interchangeable: a reload keeps a map whose layout is the same. Flags say what the programs of one object
+    /// may do, not what the map is.
     pub fn same_layout(&self, other: &MapDef) -> bool {
-        let numbers = |def: &MapDef| (def.kind, def.key_size, def.value_size, def.max_entries, def.flags, def.extra);
+        let numbers = |def: &MapDef| (def.kind, def.key_size, def.value_size, def.max_entries, def.extra);
         let inner = match (&self.inner, &other.inner) {
             (Some(a), Some(b)) => a.same_layout(b),
             (None, None) => true,
@@ -181,8 +202,8 @@ impl MapDef {
 
     /// A one-line description, for messages.
     pub fn layout(&self) -> String {
-        let MapDef { kind, key_size, value_size, max_entries, flags, .. } = self;
-        format!("{kind}, keys of {key_size}, values of {value_size} bytes, max_entries {max_entries}, flags {flags:#x}")
+        let MapDef { kind, key_size, value_size, max_entries, .. } = self;
+        format!("{kind}, keys of {key_size}, values of {value_size} bytes, max_entries {max_entries}")
     }
 
     /// The map that stands for a section of variables.
@@ -218,12 +239,12 @@ impl MapDef {
 
     /// Whether the numbers make sense for the kind. What is not said here, the maps themselves bound by memory.
     pub fn check(&self) -> Result<(), String> {
-        let MapDef { kind, key_size, value_size, max_entries, flags, .. } = *self;
+        let MapDef { kind, key_size, value_size, max_entries, .. } = *self;
         if max_entries == 0 && kind != MapKind::BlockStorage {
             return Err("max_entries must not be 0".into());
         }
-        if flags != 0 && self.region.is_none() {
-            return Err(format!("map_flags {flags:#x} are not supported: maps are preallocated, without flags"));
+        if self.region.is_none() {
+            self.check_flags()?;
         }
         if kind.has_key() != (key_size != 0) || key_size > MAX_KEY {
             let what = if kind.has_key() { format!("from 1 to {MAX_KEY} bytes") } else { "no key".into() };
@@ -252,6 +273,35 @@ impl MapDef {
         }
     }
 }
+
+    fn check_flags(&self) -> Result<(), String> {
+        use MapKind::{Array, Hash, LruHash, PercpuArray, PercpuHash};
+        let allowed = match self.kind {
+            Hash | PercpuHash => FLAG_NO_PREALLOC | PROGRAM_ACCESS,
+            Array | PercpuArray | LruHash => PROGRAM_ACCESS,
+            _ => 0,
+        };
+        match self.flags & !allowed {
+            0 if self.flags & PROGRAM_ACCESS == PROGRAM_ACCESS => {
+                Err("BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG together leave its programs nothing".into())
+            }
+            0 => Ok(()),
+            others => Err(format!(
+                "map_flags {} are not supported for a map of type {}; {}",
+                flag_names(others),
+                self.kind,
+                if allowed == 0 { "it has none".into() } else { format!("it may have {}", flag_names(allowed)) }
+            )),
+        }
+    }
+}
+
+const PROGRAM_ACCESS: u32 = FLAG_READ_ONLY_PROGRAM | FLAG_WRITE_ONLY_PROGRAM;
+
+fn flag_names(flags: u32) -> String {
+    let name =
+        |bit: u32| FLAG_NAMES.get(bit as usize).map_or_else(|| format!("{:#x}", 1u32 << bit), |&name| name.into());
+    (0..u32::BITS).filter(|bit| flags >> bit & 1 != 0).map(name).collect::<Vec<_>>().join(", ")
 
 /// The maps of an object: first one for each section of variables, at the section's number, then those that `.maps` declares.
 pub(super) fn read(elf: &Elf<'_>) -> Result<Vec<MapDef>, ObjectError> {

@@ -380,7 +380,7 @@ impl Reason {
                 "bound the index where it is used: if (i < N), or i & (N - 1)"
             }
             Reason::BehindEnd { .. } => "compare with the end first: if (p + size > end) return",
-            Reason::ReadOnly(_) => "a variable that is written must not be const",
+            Reason::ReadOnly(_) => "a variable that is written must not be const, a map not BPF_F_RDONLY_PROG",
             Reason::WriteOnly(_) => "drop BPF_F_WRONLY_PROG from map_flags",
             Reason::CombinedStack { .. } => "move large variables into a map, or let functions be inlined",
             Reason::Impure(_) => "make the variable const volatile",
