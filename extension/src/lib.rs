@@ -21,6 +21,7 @@ mod report;
 mod sampling;
 mod settings;
 mod shape;
+mod sizes;
 mod socket;
 mod startup;
 mod table;

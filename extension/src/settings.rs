@@ -4,7 +4,7 @@
 
 use crate::engine::runtime;
 use crate::guard::guard;
-use crate::{access, paths, report, sampling, socket};
+use crate::{access, paths, report, sampling, sizes, socket};
 use duckbpf_runtime::{DEFAULT_COST_CEILING, DEFAULT_MAP_MEMORY, is_gallery_name};
 use duckdb_neo::connection::{Context, SettingScope};
 use duckdb_neo::custom_option::{CustomOptionBuilder, CustomOptionCallbacks};
@@ -58,12 +58,12 @@ pub fn register(extension: &Extension) -> Result<()> {
 
     CustomOptionBuilder::new(
         "hook_map_memory",
-        "Bytes that the maps of all programs may take together. Maps that exist stay, whatever they take",
-        u64::logical_type(extension)?,
+        "Memory that the maps of all programs may take together (e.g. 1GB). Maps that exist stay, whatever they take",
+        String::logical_type(extension)?,
         HookMapMemory,
     )
     .no_session()
-    .default_value(DEFAULT_MAP_MEMORY.value(extension)?)
+    .default_value(sizes::write(DEFAULT_MAP_MEMORY).value(extension)?)
     .register(extension)?;
 
     CustomOptionBuilder::new(
@@ -138,10 +138,10 @@ struct HookMapMemory;
 impl CustomOptionCallbacks for HookMapMemory {
     fn update(&self, context: &Context, value: Value, _scope: SettingScope, is_reset: bool) -> Result<Value> {
         guard(|| {
-            let asked = if is_reset { None } else { u64::from_value(&value)? };
-            let bytes = asked.unwrap_or(DEFAULT_MAP_MEMORY);
+            let asked = if is_reset { None } else { String::from_value(&value)? };
+            let bytes = asked.map_or(Ok(DEFAULT_MAP_MEMORY), |text| sizes::parse("hook_map_memory", &text))?;
             runtime()?.set_map_memory(bytes);
-            bytes.value(context)
+            sizes::write(bytes).value(context)
         })
     }
 }
