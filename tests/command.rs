@@ -65,6 +65,8 @@ fn mistakes_are_named() {
     );
     assert!(fails(folder, 2, &["prog", "list", "--socket", "/nonexistent"]).contains("cannot reach a database"));
     assert!(fails(folder, 2, &["trace", "-e", "hook:nothing { @ = count(); }"]).contains("there is no hook nothing"));
+    let comm = fails(folder, 2, &["trace", "-e", "hook:load { @[comm] = count(); }"]);
+    assert!(comm.contains("comm is not known (all threads are DuckDB's") && comm.contains("pid"), "{comm}");
     assert!(fails(folder, 2, &["gen", "skeleton", "missing.bpf.o"]).contains("missing.bpf.o: does not exist"));
     works(folder, &["new", "fine"]);
     let object = "fine/fine.bpf.o";

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -12,6 +13,8 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from socket import AF_UNIX, SO_PEERCRED, SOL_SOCKET
+from socket import socket as unix_socket
 
 import pytest
 
@@ -166,6 +169,15 @@ def test_one_liners_speak_and_end_by_themselves(duckbpf):
     assert re.fullmatch(r"block of \d+ bytes", said[0])
     assert said[-2] == "end"
     assert int(said[-1].removeprefix("@n: ")) >= 1
+
+
+def test_pid_is_the_databases(duckbpf, socket):
+    with unix_socket(AF_UNIX) as client:
+        client.connect(str(socket))
+        pid, _, _ = struct.unpack("3i", client.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))
+    lines = duckbpf("trace", "--json", "-d", "1", "-e", "hook:unpin { @[pid] = count(); }")
+    (table,) = map(json.loads, lines.splitlines())
+    assert [entry["key"] for entry in table["entries"]] == [[pid]]
 
 
 def test_intervals_print_and_clear(duckbpf):

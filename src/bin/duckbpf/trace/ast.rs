@@ -88,16 +88,21 @@ pub enum Builtin {
     Query,
     Connection,
     Database,
+    Pid,
 }
 
+/// What the compiler is told that the database's process is.
+pub const PROCESS: &str = "process_id";
+
 impl Builtin {
-    pub const ALL: [(&'static str, Builtin); 6] = [
+    pub const ALL: [(&'static str, Builtin); 7] = [
         ("nsecs", Builtin::Nsecs),
         ("age", Builtin::Age),
         ("thread", Builtin::Thread),
         ("query", Builtin::Query),
         ("connection", Builtin::Connection),
         ("database", Builtin::Database),
+        ("pid", Builtin::Pid),
     ];
 
     /// What stands for it in C, where `ctx` is the hook's context.
@@ -109,6 +114,7 @@ impl Builtin {
             Builtin::Query => "ctx->origin.query_id",
             Builtin::Connection => "ctx->origin.connection_id",
             Builtin::Database => "ctx->origin.database_id",
+            Builtin::Pid => PROCESS,
         }
     }
 }

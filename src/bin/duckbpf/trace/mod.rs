@@ -21,7 +21,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use duckbpf_control::{Attached, Events, Fields, Request};
+use duckbpf_control::{Attached, Events, Fields, Hello, Request};
 use duckbpf_runtime::{Hook, context_fields};
 use serde_json::{Value, json};
 
@@ -29,6 +29,7 @@ use crate::{
     signal::on_signal,
     socket::{Address, Socket},
 };
+use ast::PROCESS;
 use generate::{Action, EXIT, Plan, Shape, generate, map_name};
 use show::Table;
 
@@ -130,7 +131,8 @@ impl<'a> Session<'a> {
         let (source, object) =
             (folder.path().join(format!("{name}.bpf.c")), folder.path().join(format!("{name}.bpf.o")));
         std::fs::write(&source, &plan.source).with_context(|| source.display().to_string())?;
-        duckbpf::compile::compile(&source, &object, &[])?;
+        let process: Hello = socket.ask(&Request::Hello)?;
+        duckbpf::compile::compile(&source, &object, &[format!("-D{PROCESS}={}", process.pid).into()])?;
         let path = object.to_str().context("the folder for temporary files is no UTF-8")?.to_owned();
         let attach = Request::Attach { path: path.clone(), replace: arguments.replace, params: Fields::new() };
         // The object's file is nobody's business but ours.

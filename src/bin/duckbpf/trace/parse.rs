@@ -391,7 +391,8 @@ impl Parser<'_> {
                 }
                 None => {
                     let known: Vec<&str> = Builtin::ALL.iter().map(|(name, _)| *name).collect();
-                    self.wrong(&format!("{name} is not known; there are args.<field>, {}", known.join(", ")))
+                    let instead = instead_of(&name).map(|what| format!(" ({what})")).unwrap_or_default();
+                    self.wrong(&format!("{name} is not known{instead}; there are args.<field>, {}", known.join(", ")))
                 }
             },
             _ => self.wrong("a value is expected here"),
@@ -411,6 +412,16 @@ impl Parser<'_> {
                 return Ok(Expr::Field(path.join(".")));
             }
         }
+    }
+}
+
+/// What there is for a name that bpftrace knows.
+fn instead_of(name: &str) -> Option<&'static str> {
+    match name {
+        "comm" => Some("all threads are DuckDB's; query, args.tag and thread tell for whom and where it runs"),
+        "tid" | "cpu" => Some("thread is the number of DuckDB's thread"),
+        "elapsed" => Some("age is the query's, in nanoseconds"),
+        _ => None,
     }
 }
 
