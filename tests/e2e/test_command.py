@@ -211,8 +211,8 @@ def test_many_clients_at_once(duckbpf):
 
 def test_the_books_commands_work(duckbpf, socket, gallery, tmp_path):
     """As printed, in their order."""
-    page = (ROOT / "docs" / "src" / "command.md").read_text()
-    script = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+    pages = "".join((ROOT / "docs" / "src" / page).read_text() for page in ("command.md", "jit.md"))
+    script = "\n".join(re.findall(r"^```sh\n(.*?)^```", pages, re.DOTALL | re.MULTILINE))
     shutil.copytree(gallery, tmp_path / "target" / "bpf")
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
