@@ -29,7 +29,7 @@
 //! A map whose kind or sizes differ is refused when it is converted, not when it is used. A map stays as long as a value of these
 //! types does, attached or not. Programs go on writing while it is read: a value of more than eight bytes may be half old, half new.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, path::Path};
 
 use duckbpf_runtime::{Failure, MapDef, MapHandle, MapKind, Refusal, Runtime, UpdateFlags};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -323,6 +323,70 @@ impl<R: Plain> RingBuf<R> {
     /// Records for which there was no room.
     pub fn lost(&self) -> u64 {
         self.0.handle.info().lost
+    }
+}
+
+/// `BPF_MAP_TYPE_PROG_ARRAY`: programs that others go on in, by `bpf_tail_call`.
+///
+/// ```no_run
+/// # fn fill(runtime: &duckbpf::Runtime) -> Result<(), Box<dyn std::error::Error>> {
+/// use duckbpf::maps::ProgArray;
+///
+/// let stages = ProgArray::create(runtime, "stages", 4)?;
+/// stages.set(runtime, 0, "target/bpf/default_load.bpf.o".as_ref())?;
+/// assert_eq!(stages.programs()?, [(0, "default_load".to_owned())]);
+/// stages.clear(runtime, 0)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ProgArray(MapHandle);
+
+impl TryFrom<MapHandle> for ProgArray {
+    type Error = Error;
+
+    fn try_from(handle: MapHandle) -> Result<Self, Error> {
+        let info = handle.info();
+        match info.kind {
+            MapKind::ProgArray => Ok(ProgArray(handle)),
+            found => Err(Error::Kind { map: info.name, found, wanted: "a prog_array" }),
+        }
+    }
+}
+
+impl ProgArray {
+    /// Makes one that no object declares. It is kept by its name until [`Runtime::unpin_map`], and objects that declare it pinned, with
+    /// the same layout, share it.
+    pub fn create(runtime: &Runtime, name: &str, max_entries: u32) -> Result<Self, duckbpf_runtime::Error> {
+        let def = MapDef { name: name.to_owned(), ..MapDef::new(MapKind::ProgArray, 4, 4, max_entries) };
+        runtime.create_map(def).map(ProgArray)
+    }
+
+    /// Puts a program there: one of the gallery, or of a file. It is refused where those that can reach it would cost more than their
+    /// hook allows.
+    pub fn set(&self, runtime: &Runtime, index: u32, path: &Path) -> Result<(), duckbpf_runtime::Error> {
+        runtime.set_program(&self.0, index, Some(path))
+    }
+
+    /// Takes out what is there.
+    pub fn clear(&self, runtime: &Runtime, index: u32) -> Result<(), duckbpf_runtime::Error> {
+        runtime.set_program(&self.0, index, None)
+    }
+
+    /// The names of its programs, by index.
+    pub fn programs(&self) -> Result<Vec<(u32, String)>, Error> {
+        let entries = self.0.entries();
+        let entries = entries.map_err(|source| Error::Refused { map: self.0.info().name, source })?;
+        let named = |entry: duckbpf_runtime::Entry| {
+            let index = entry.key.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))?;
+            Some((index, String::from_utf8_lossy(entry.values.first()?).into_owned()))
+        };
+        Ok(entries.into_iter().filter_map(named).collect())
+    }
+
+    /// The map behind it.
+    pub fn handle(&self) -> &MapHandle {
+        &self.0
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     hook::Hook,
     hooks::{ContextError, Degenerate},
     jit,
-    maps::store::BindError,
+    maps::{outside::Refusal, store::BindError},
     object::{MemoryError, ObjectError, ParameterError},
     verifier::Rejection,
 };
@@ -52,6 +52,8 @@ pub enum Problem {
     NoMap { name: String, known: String },
     #[error("several maps are named '{name}': {names}; name one of them in full")]
     AmbiguousMap { name: String, names: String },
+    #[error("the map {name}: {source}")]
+    Entry { name: String, source: Refusal },
     #[error("no map named '{name}' is pinned")]
     NotPinned { name: String },
     #[error("no program named '{name}' is attached")]

@@ -69,8 +69,8 @@ def test_thousands_of_attachments(db, gallery):
     ("entries", "reason"),
     [
         ("0", "max_entries must not be 0"),
-        ("0x7fffffff", "more than a hash map can have|SET hook_map_memory"),
-        ("0xffffffff", "more than a hash map can have|SET hook_map_memory"),
+        ("0x7fffffff", "more than such a map can have|SET hook_map_memory"),
+        ("0xffffffff", "more than such a map can have|SET hook_map_memory"),
     ],
 )
 def test_sizes_that_no_map_has(db, bpf, entries, reason):

@@ -92,7 +92,10 @@ fn definition(arguments: &CreateArguments, context: &Context) -> Result<MapDef> 
     // A ring buffer's value is the type of its records.
     let value_size = if kind == MapKind::Ringbuf { 0 } else { size(&value)? };
     let of_maps = inner_definition(kind, inner.as_deref())?;
-    let value_size = if of_maps.is_some() { 4 } else { value_size };
+    if kind == MapKind::ProgArray && value.is_some() {
+        return Err(Error::invalid_input("hook_map_create: a prog_array holds programs: it has no value :="));
+    }
+    let value_size = if of_maps.is_some() || kind == MapKind::ProgArray { 4 } else { value_size };
     let def = MapDef::new(kind, size(&key)?, value_size, max_entries);
     Ok(MapDef { name: name.clone(), key, value, inner: of_maps, ..def })
 }

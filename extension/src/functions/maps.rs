@@ -1,5 +1,6 @@
 //! hook_maps(), hook_map_entries(), hook_events(), and changes of maps.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -8,7 +9,7 @@ use crate::access;
 use crate::engine::runtime;
 use crate::shape::{Shape, fill_texts, sql_type};
 use crate::table::{Cell, Kind, Row, Source, Table};
-use duckbpf_runtime::{Entry, MapDef, MapHandle, MapKind, Records, Type, UpdateFlags};
+use duckbpf_runtime::{Entry, MapDef, MapHandle, MapKind, Records, Refusal, Type, UpdateFlags, is_gallery_name};
 use duckdb_neo::bind_arguments::BindArgument;
 use duckdb_neo::connection::Context;
 use duckdb_neo::data_chunk::DataChunkRef;
@@ -88,7 +89,7 @@ fn map_row(map: &MapHandle) -> Row {
         Cell::Text(info.owner),
         info.kind.name().into(),
         Cell::Text(key),
-        sql_type(&value_type(def)).into(),
+        if def.kind == MapKind::ProgArray { "VARCHAR".into() } else { sql_type(&value_type(def)).into() },
         u64::from(info.max_entries).into(),
         info.entries.into(),
         info.bytes.into(),
@@ -314,7 +315,7 @@ impl Table for MapUpdate {
 
     const NAME: &'static str = "hook_map_update";
     const DESCRIPTION: &'static str = "Sets the value of a map's key. mode := 'any' (the default), 'noexist' only where there is none, 'exist' only where there is one. \
-         A per-CPU map takes a list, a value a thread; a map of maps the name of a map. Queues, stacks and bloom filters have no keys: NULL";
+         A per-CPU map takes a list, a value a thread; a map of maps the name of a map; a prog_array a program of the gallery, or a file. Queues, stacks and bloom filters have no keys: NULL";
     const EXAMPLE: &'static str = "CALL hook_map_update('limits', 7, 1000);";
     const COLUMNS: &'static [(&'static str, Kind)] = &[("name", Kind::Text)];
 
@@ -348,6 +349,19 @@ impl Table for MapUpdate {
         let def = map.definition();
         let key = key_bytes(def, key.as_ref(), context, Self::NAME)?;
         let value = value.as_ref().ok_or_else(|| Error::invalid_input("hook_map_update: value must be a constant"))?;
+        if def.kind == MapKind::ProgArray {
+            if *flags != UpdateFlags::Any {
+                return Err(refused(Self::NAME, def, &Refusal::Programs));
+            }
+            let name = String::from_value(&value.cast(context, &String::logical_type(context)?)?)?;
+            let name = name.ok_or_else(|| Error::invalid_input("hook_map_update: value must name a program"))?;
+            let path = Path::new(&name);
+            if !is_gallery_name(path) {
+                access::require_files(context, Self::NAME)?;
+            }
+            runtime()?.set_program(map, index(&key), Some(path)).map_err(invalid)?;
+            return Ok(vec![vec![def.name.as_str().into()]]);
+        }
         if def.kind.is_of_maps() {
             let name = String::from_value(&value.cast(context, &String::logical_type(context)?)?)?;
             let name = name.ok_or_else(|| Error::invalid_input("hook_map_update: value must name a map"))?;
@@ -366,6 +380,11 @@ impl Table for MapUpdate {
         map.set(&key, &values, *flags).map_err(|refusal| refused(Self::NAME, def, &refusal))?;
         Ok(vec![vec![def.name.as_str().into()]])
     }
+}
+
+/// The key of an indexed map.
+pub fn index(key: &[u8]) -> u32 {
+    key.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes))
 }
 
 fn key_bytes(def: &MapDef, key: Option<&Value>, context: &Context, what: &str) -> Result<Vec<u8>> {
@@ -409,6 +428,10 @@ impl Table for MapDelete {
         let map = &arguments.map.find(Self::NAME)?;
         let def = map.definition();
         let key = key_bytes(def, arguments.key.as_ref(), context, Self::NAME)?;
+        if def.kind == MapKind::ProgArray {
+            runtime()?.set_program(map, index(&key), None).map_err(invalid)?;
+            return Ok(vec![vec![def.name.as_str().into()]]);
+        }
         let done = if def.kind.is_of_maps() { runtime()?.set_inner_map(map, &key, None) } else { map.remove(&key) };
         done.map_err(|refusal| refused(Self::NAME, def, &refusal))?;
         Ok(vec![vec![def.name.as_str().into()]])

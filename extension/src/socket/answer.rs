@@ -2,13 +2,13 @@
 
 use super::view;
 use crate::engine::{carrier, runtime};
-use crate::functions::{key_type, value_type};
+use crate::functions::{index, key_type, value_type};
 use crate::guard::guard;
 use crate::json;
 use crate::sampling::Wish;
 use duckbpf_control as control;
 use duckbpf_control::{Entry, Events, Mode, Reply, Request};
-use duckbpf_runtime::{Hook, MapHandle, MapKind, Options, Runtime, Type, UpdateFlags};
+use duckbpf_runtime::{Hook, MapHandle, MapKind, Options, Refusal, Runtime, Type, UpdateFlags};
 use duckdb_neo::Error;
 use serde::Serialize;
 use serde_json::Value;
@@ -152,6 +152,13 @@ fn update(runtime: &Runtime, name: &str, key: &Value, value: &Value, mode: Mode)
         let inner = runtime.map(inner).map_err(failed)?;
         return ok(runtime.set_inner_map(&map, &key, Some(&inner)).map_err(|refusal| refused(refusal.to_string()))?);
     }
+    if def.kind == MapKind::ProgArray {
+        if !matches!(mode, Mode::Any) {
+            return Err(refused(Refusal::Programs.to_string()));
+        }
+        let path = value.as_str().ok_or_else(|| refused("its values are programs; name one".into()))?;
+        return ok(runtime.set_program(&map, index(&key), Some(Path::new(path))).map_err(failed)?);
+    }
     let ty = value_type(def);
     let write = |value: &Value| json::write(&ty, value).map_err(|reason| refused(format!("value: {reason}")));
     let values: Vec<Vec<u8>> = match value {
@@ -172,6 +179,9 @@ fn delete(runtime: &Runtime, name: &str, key: &Value) -> Answer {
     let map = runtime.map(name).map_err(failed)?;
     let refused = |reason: String| format!("{name}: {reason}");
     let key = key_bytes(&map, key).map_err(refused)?;
+    if map.definition().kind == MapKind::ProgArray {
+        return ok(runtime.set_program(&map, index(&key), None).map_err(failed)?);
+    }
     let of_maps = map.definition().kind.is_of_maps();
     let done = if of_maps { runtime.set_inner_map(&map, &key, None) } else { map.remove(&key) };
     ok(done.map_err(|refusal| refused(refusal.to_string()))?)

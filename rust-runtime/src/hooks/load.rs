@@ -1,6 +1,8 @@
 //! From a path to compiled programs, each phase timed: read, parse, check, compile.
 
 use std::{
+    any::Any,
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -17,7 +19,7 @@ use crate::{
     error::Problem,
     helpers::Env,
     hook::Hook,
-    isa::{CALL, Insn, LDDW_MAP},
+    isa::{Insn, LDDW_MAP},
     jit::{self, Program},
     maps::{
         Body, Map,
@@ -46,9 +48,8 @@ pub struct Targets(Vec<Arc<Map>>);
 impl Drop for Targets {
     fn drop(&mut self) {
         for map in &self.0 {
-            let Body::Programs(programs) = map.body() else { continue };
-            for index in 0..map.def().max_entries {
-                let _ = programs.set(index, None);
+            if let Body::Programs(programs) = map.body() {
+                drop(programs.clear());
             }
         }
     }
@@ -105,7 +106,9 @@ pub fn load(path: &Path, context: Context<'_>) -> Result<Loaded, Problem> {
         .into_iter()
         .map(|index| load_program(path, &object, index, &bindings, context.env, timings))
         .collect::<Result<Vec<_>, _>>()?;
-    let targets = Targets(bindings.maps().filter(|map| map.kind() == MapKind::ProgArray).cloned().collect());
+    // What is pinned goes on without the object.
+    let is_own = |map: &&Arc<Map>| map.kind() == MapKind::ProgArray && !map.def().pinned;
+    let targets = Targets(bindings.maps().filter(is_own).cloned().collect());
     TargetLoader { path, object: &object, bindings: &bindings, env: context.env }.fill(&programs)?;
     let timings: Vec<Timings> = programs.iter().map(|program| program.timings).collect();
     probes::load(&name, &path.to_string_lossy(), &timings);
@@ -129,60 +132,121 @@ impl TargetLoader<'_> {
             let Some(Body::Programs(programs)) = self.bindings.map(place as u32).map(|map| map.body()) else {
                 continue;
             };
-            let mut most = 0;
+            if def.pinned && !def.values.is_empty() {
+                return Err(self.problem(BindError::PinnedValues { map: def.name.clone() }));
+            }
             for (index, initial) in &def.values {
                 let Initial::Program(symbol) = initial else { continue };
-                let (target, cost) = self.target(place, &def.name, symbol)?;
-                most = most.max(cost);
+                let target = self.target(place, &def.name, symbol)?;
                 // Nobody runs these programs yet, and the index was checked against max_entries.
                 let _ = programs.set(*index, Some(target));
             }
-            self.check_cost(callers, place, &def.name, most)?;
+        }
+        for program in callers.iter().map(|loaded| &loaded.program) {
+            check_program(program, None).map_err(|source| self.problem(source))?;
         }
         Ok(())
     }
 
-    /// Whoever goes on in another program may cost both; and as often as that may go on, where it can.
-    fn check_cost(&self, callers: &[LoadedProgram], map: usize, name: &str, most: u64) -> Result<(), Problem> {
-        let goes_on =
-            |insns: &[Insn]| insns.iter().any(|insn| insn.code == CALL && insn.src == 0 && insn.imm == TAIL_CALL);
-        let targets = self.object.maps[map].values.iter().filter_map(|(_, initial)| match initial {
-            Initial::Program(symbol) => self.object.programs.iter().find(|program| program.symbol == *symbol),
-            Initial::Map(_) => None,
-        });
-        let times = if targets.into_iter().any(|program| goes_on(&program.insns)) { MAX_TAIL_CALLS } else { 1 };
-        for caller in callers.iter().map(|loaded| &loaded.program).filter(|program| uses(&program.text().insns, map)) {
-            let (program, map) = (caller.text().symbol.clone(), name.to_owned());
-            let (cost, ceiling) = (caller.facts().worst_cost + times * most, verifier::ceiling(caller.hook()));
-            if cost > ceiling {
-                let source = BindError::TooCostly { program, map, cost, ceiling };
-                return Err(Problem::Maps { path: self.path.to_owned(), source });
-            }
-        }
-        Ok(())
+    fn problem(&self, source: BindError) -> Problem {
+        Problem::Maps { path: self.path.to_owned(), source }
     }
 
     /// A program for the hook of all that use the map.
-    fn target(&self, map: usize, name: &str, symbol: &str) -> Result<(Target, u64), Problem> {
+    fn target(&self, map: usize, name: &str, symbol: &str) -> Result<Target, Problem> {
         let programs = &self.object.programs;
         let index = programs.iter().position(|program| program.symbol == symbol);
         let hook = index.map_or(Hook::Hash, |index| programs[index].hook);
         let stranger = programs.iter().find(|program| program.hook != hook && uses(&program.insns, map));
         let (Some(index), None) = (index, stranger) else {
             let hook = stranger.map_or(hook, |program| program.hook);
-            let source = BindError::Target { map: name.to_owned(), target: symbol.to_owned(), hook };
-            return Err(Problem::Maps { path: self.path.to_owned(), source });
+            return Err(self.problem(BindError::Target { map: name.to_owned(), target: symbol.to_owned(), hook }));
         };
         let timings = Timings::default();
         let loaded = load_program(self.path, self.object, index, self.bindings, self.env, timings)?;
-        let (address, cost) = (loaded.program.tail_entry(), loaded.program.facts().worst_cost);
-        Ok((Target { name: symbol.to_owned(), address, _keeps: Arc::new(loaded.program) }, cost))
+        claim_arrays(&loaded.program).map_err(|source| self.problem(source))?;
+        let program = Arc::new(loaded.program);
+        Ok(target(symbol, &program, program.clone()))
     }
+}
+
+/// A program as others go on in it; `keeps` is what keeps it.
+pub fn target(name: &str, program: &Program, keeps: Arc<dyn Any + Send + Sync>) -> Target {
+    let (address, cost) = (program.tail_entry(), program.facts().worst_cost);
+    Target { name: name.to_owned(), address, cost, arrays: arrays(program), _keeps: keeps }
+}
+
+/// The arrays of programs that a program may go on in.
+fn arrays(program: &Program) -> Vec<Arc<Map>> {
+    let used =
+        |&(place, map): &(usize, &Arc<Map>)| map.kind() == MapKind::ProgArray && uses(&program.text().insns, place);
+    let maps = program.bindings().maps.iter().enumerate();
+    maps.filter_map(|(place, map)| Some((place, map.as_ref()?))).filter(used).map(|(_, map)| map.clone()).collect()
+}
+
+/// Makes the arrays that a program uses its hook's: what lies in them takes over its context.
+fn claim_arrays(program: &Program) -> Result<(), BindError> {
+    arrays(program).iter().try_for_each(|map| claim(map, program))
+}
+
+/// Makes an array a program's hook's.
+pub fn claim(map: &Map, program: &Program) -> Result<(), BindError> {
+    let Body::Programs(programs) = map.body() else { return Ok(()) };
+    programs.claim(program.hook()).map_err(|of| BindError::OtherHook {
+        program: program.text().symbol.clone(),
+        hook: program.hook(),
+        map: map.def().name.clone(),
+        of,
+    })
+}
+
+/// A target that is to be put into an array.
+pub struct Change<'a> {
+    pub map: &'a Arc<Map>,
+    pub index: u32,
+    pub target: &'a Target,
+}
+
+/// Whether a program may go on in what its arrays hold: they are its hook's, and all together costs no more than the hook allows.
+pub fn check_program(program: &Program, change: Option<&Change<'_>>) -> Result<(), BindError> {
+    claim_arrays(program)?;
+    let arrays = arrays(program);
+    let Some(first) = arrays.first() else { return Ok(()) };
+    let (cost, ceiling) = (cost(program.facts().worst_cost, arrays.clone(), change), verifier::ceiling(program.hook()));
+    if cost <= ceiling {
+        return Ok(());
+    }
+    let (program, map) = (program.text().symbol.clone(), first.def().name.clone());
+    Err(BindError::TooCostly { program, map, cost, ceiling })
+}
+
+/// What a program may cost that costs `own` by itself: whoever goes on in another one may cost both; and as often as that may go on,
+/// where one that can be reached goes on itself.
+fn cost(own: u64, arrays: Vec<Arc<Map>>, change: Option<&Change<'_>>) -> u64 {
+    let (mut most, mut times, mut seen, mut waiting) = (0, 1, BTreeSet::new(), arrays);
+    while let Some(map) = waiting.pop() {
+        let Body::Programs(programs) = map.body() else { continue };
+        if !seen.insert(map.id()) {
+            continue;
+        }
+        let mut targets = programs.targets();
+        if let Some(change) = change.filter(|change| Arc::ptr_eq(change.map, &map)) {
+            targets.retain(|(index, _)| *index != change.index);
+            targets.push((change.index, change.target.clone()));
+        }
+        for (_, target) in targets {
+            most = most.max(target.cost);
+            if !target.arrays.is_empty() {
+                times = MAX_TAIL_CALLS;
+            }
+            waiting.extend(target.arrays);
+        }
+    }
+    own.saturating_add(most.saturating_mul(times))
 }
 
 /// Tail calls in one call of a program, as in Linux.
 const MAX_TAIL_CALLS: u64 = 33;
-const TAIL_CALL: i32 = 12;
 
 /// Whether code refers to a map of its object.
 fn uses(insns: &[Insn], map: usize) -> bool {

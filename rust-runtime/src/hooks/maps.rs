@@ -1,11 +1,18 @@
 //! Finding maps by name: those of attached objects, their sections of variables, and those that are pinned.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use super::{HookSet, Runtime};
+use super::{HookSet, Runtime, load, run::choose};
 use crate::{
     error::{Error, Problem},
-    maps::{Body, Map, UpdateFlags, outside::Entry, outside::Refusal, ring::Records},
+    hook::Hook,
+    maps::{
+        Body, Map, UpdateFlags,
+        nested::{ProgArray, Target},
+        outside::{Entry, Refusal},
+        ring::Records,
+        store::BindError,
+    },
     object::{MapDef, MapKind, Member, Memory, Type},
 };
 
@@ -171,6 +178,48 @@ impl Runtime {
         Ok(())
     }
 
+    /// Puts a program into an array of programs, or takes one out, and waits until nobody can be in what was there. `path` is a file, or
+    /// a name of the gallery, with one program for the array's hook. It is refused where a program that can reach it would then cost
+    /// more than its hook allows. Its maps are its own, but for those that are pinned.
+    pub fn set_program(&self, array: &MapHandle, index: u32, path: Option<&Path>) -> Result<(), Error> {
+        let _changing = self.begin_change()?;
+        let entry = |source| Error::from(Problem::Entry { name: array.def.name.clone(), source });
+        let Place::Map(map) = &array.place else { return Err(entry(Refusal::Variables)) };
+        let Body::Programs(programs) = map.body() else { return Err(entry(Refusal::Programs)) };
+        // One that was forgotten may be held by nothing but what it holds.
+        if map.def().pinned && !self.store.is_pinned(map) {
+            return Err(Problem::Map { source: BindError::NotPinned { map: array.def.name.clone() } }.into());
+        }
+        let target = path.map(|path| self.load_target(map, programs, index, path)).transpose()?;
+        let before = programs.set(index, target).map_err(|failure| entry(failure.into()))?;
+        self.grace.wait();
+        drop(before);
+        Ok(())
+    }
+
+    fn load_target(&self, map: &Arc<Map>, array: &ProgArray, index: u32, path: &Path) -> Result<Target, Error> {
+        let loaded = Arc::new(self.load_apart(path)?);
+        if array.hook().is_none() && loaded.programs.len() > 1 {
+            let (path, map) = (path.to_owned(), map.def().name.clone());
+            return Err(Problem::Map { source: BindError::SeveralHooks { path, map } }.into());
+        }
+        let program = choose(&loaded.name, loaded.programs.iter().map(|loaded| &loaded.program), array.hook())?;
+        let refused = |source| Error::from(Problem::Maps { path: path.to_owned(), source });
+        if program.hook() == Hook::Hash {
+            return Err(refused(BindError::HashProgram { program: program.text().symbol.clone() }));
+        }
+        load::claim(map, program).map_err(refused)?;
+        let target = load::target(&loaded.name, program, loaded.clone());
+        let change = load::Change { map, index, target: &target };
+        let set = self.published.load_full();
+        for caller in set.objects.iter().flat_map(|object| &object.programs) {
+            load::check_program(&caller.program, Some(&change)).map_err(refused)?;
+        }
+        self.store.pin(loaded.bindings.maps().cloned());
+        self.watch_blocks();
+        Ok(target)
+    }
+
     /// Makes a map that is kept by its name: objects that declare it pinned, with the same layout, share it.
     pub fn create_map(&self, def: MapDef) -> Result<MapHandle, Error> {
         let _changing = self.begin_change()?;
@@ -221,9 +270,16 @@ impl Runtime {
         self.store.budget().set_ceiling(bytes);
     }
 
-    /// Forgets a pinned map: it goes with the last program that uses it.
+    /// Forgets a pinned map: it goes with the last program that uses it. An array of programs is emptied.
     pub fn unpin_map(&self, name: &str) -> Result<(), Error> {
-        self.store.unpin(name).map(|_| ()).ok_or_else(|| Problem::NotPinned { name: name.into() }.into())
+        let _changing = self.begin_change()?;
+        let map = self.store.unpin(name).ok_or_else(|| Problem::NotPinned { name: name.into() })?;
+        if let Body::Programs(programs) = map.body() {
+            let before = programs.clear();
+            self.grace.wait();
+            drop(before);
+        }
+        Ok(())
     }
 }
 

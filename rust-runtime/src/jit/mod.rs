@@ -236,6 +236,11 @@ impl Program {
         self.verified.text()
     }
 
+    /// What its code refers to.
+    pub fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
     pub fn facts(&self) -> &Facts {
         self.verified.facts()
     }

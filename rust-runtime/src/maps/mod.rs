@@ -53,7 +53,7 @@ use ring::Ring;
 pub enum Error {
     #[error("{0}")]
     Definition(String),
-    #[error("{entries} entries are more than a hash map can have, {most}")]
+    #[error("{entries} entries are more than such a map can have, {most}")]
     TooManyEntries { entries: u32, most: u32 },
     #[error("it takes {bytes} bytes, and maps have {used} of {ceiling} already; SET hook_map_memory to allow more")]
     TooMuchMemory { bytes: u64, used: u64, ceiling: u64 },

@@ -6,12 +6,13 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicPtr, AtomicUsize, Ordering},
     },
 };
 
 use super::{Failure, Map, UpdateFlags, hash::Hash, words};
+use crate::hook::Hook;
 
 /// An array of maps.
 #[derive(Debug)]
@@ -111,6 +112,10 @@ impl MapHash {
 pub struct Target {
     pub name: String,
     pub address: usize,
+    /// The most that it costs by itself.
+    pub cost: u64,
+    /// The arrays of programs that it may go on in.
+    pub arrays: Vec<Arc<Map>>,
     /// Held for its drop.
     pub _keeps: Arc<dyn Any + Send + Sync>,
 }
@@ -126,12 +131,25 @@ impl fmt::Debug for Target {
 pub struct ProgArray {
     slots: Box<[AtomicUsize]>,
     kept: Mutex<Vec<Option<Target>>>,
+    /// That of all programs that are in it, and of those that go on in them: they work on the same context.
+    hook: OnceLock<Hook>,
 }
 
 impl ProgArray {
     pub fn new(max_entries: u32) -> ProgArray {
         let slots = (0..max_entries).map(|_| AtomicUsize::new(0)).collect();
-        ProgArray { slots, kept: Mutex::new(vec![None; max_entries as usize]) }
+        ProgArray { slots, kept: Mutex::new(vec![None; max_entries as usize]), hook: OnceLock::new() }
+    }
+
+    /// Says that a program for the hook uses it, or is to be in it. The first one decides for good; another hook's is refused, with the
+    /// array's hook.
+    pub fn claim(&self, hook: Hook) -> Result<(), Hook> {
+        let own = *self.hook.get_or_init(|| hook);
+        if own == hook { Ok(()) } else { Err(own) }
+    }
+
+    pub fn hook(&self) -> Option<Hook> {
+        self.hook.get().copied()
     }
 
     /// For compiled code, which checks the index itself.
@@ -149,8 +167,19 @@ impl ProgArray {
         Ok(std::mem::replace(kept, target))
     }
 
-    pub fn entries(&self) -> Vec<(u32, String)> {
+    pub fn targets(&self) -> Vec<(u32, Target)> {
         let kept = lock(&self.kept);
-        (0..).zip(kept.iter()).filter_map(|(index, target)| Some((index, target.as_ref()?.name.clone()))).collect()
+        (0..).zip(kept.iter()).filter_map(|(index, target)| Some((index, target.clone()?))).collect()
+    }
+
+    pub fn entries(&self) -> Vec<(u32, String)> {
+        self.targets().into_iter().map(|(index, target)| (index, target.name)).collect()
+    }
+
+    /// Empties it; what was there is to be kept until no thread can be in it.
+    pub fn clear(&self) -> Vec<Target> {
+        let mut kept = lock(&self.kept);
+        self.slots.iter().for_each(|slot| slot.store(0, Ordering::Release));
+        kept.iter_mut().filter_map(Option::take).collect()
     }
 }

@@ -29,8 +29,10 @@ pub enum Refusal {
     Permanent(MapKind),
     #[error("variables belong to their programs; those in .rodata are set by hook_attach(..., params := {{...}})")]
     Variables,
-    #[error("a {0} can only be changed by the object that declares it")]
-    Fixed(MapKind),
+    #[error("its values are programs: the name of one of the gallery, or the path of a file, with mode 'any'")]
+    Programs,
+    #[error("a {0} holds no maps")]
+    NoMaps(MapKind),
     #[error("its values are maps; name one")]
     NotAMap,
     #[error("its maps have another layout: {wanted}; this one has {found}")]
@@ -106,7 +108,7 @@ impl Map {
                 self.set_shards(key, values, shards, flags)?;
             }
             Body::MapArray(_) | Body::MapHash(_) => return Err(Refusal::NotAMap),
-            Body::Programs(_) => return Err(Refusal::Fixed(self.kind())),
+            Body::Programs(_) => return Err(Refusal::Programs),
             Body::Ring(_) | Body::Blocks(_) => return Err(Refusal::NoEntries(self.kind())),
         }
         Ok(())
@@ -138,7 +140,7 @@ impl Map {
                 Ok(maps.set(index, inner)?)
             }
             Body::MapHash(maps) => Ok(maps.set(key, inner, UpdateFlags::Any)?),
-            _ => Err(Refusal::Fixed(self.kind())),
+            _ => Err(Refusal::NoMaps(self.kind())),
         }
     }
 
@@ -158,7 +160,7 @@ impl Map {
             }
             Body::Array(_) => return Err(Refusal::Permanent(self.kind())),
             Body::MapArray(_) | Body::MapHash(_) => return Err(Refusal::NotAMap),
-            Body::Programs(_) => return Err(Refusal::Fixed(self.kind())),
+            Body::Programs(_) => return Err(Refusal::Programs),
             Body::Ring(_) | Body::Bloom(_) | Body::Blocks(_) => return Err(Refusal::NoEntries(self.kind())),
         }
         Ok(())

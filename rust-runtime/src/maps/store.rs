@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -35,8 +36,16 @@ pub enum BindError {
     Exists { name: String },
     #[error("a map needs a name, without slashes")]
     Name,
-    #[error("a map of type {kind} belongs to the object that declares it; it cannot be made by itself")]
-    Kind { kind: MapKind },
+    #[error("{map} is pinned: CALL hook_map_update puts programs into it, not .values")]
+    PinnedValues { map: String },
+    #[error("{program} is for the hook {hook}; {map} belongs to programs for {of}, which work on another context")]
+    OtherHook { program: String, hook: Hook, map: String, of: Hook },
+    #[error("{program} is a hash program: it is called for a whole vector, and nobody goes on in it")]
+    HashProgram { program: String },
+    #[error("{path} has programs for several hooks, and no program says yet for which {map} is", path = path.display())]
+    SeveralHooks { path: PathBuf, map: String },
+    #[error("{map} is not pinned any more, and takes no programs; attach the program that declares it again")]
+    NotPinned { map: String },
     #[error("the map {map} holds {target}, which is no program of this object, or is one for another hook than {hook}")]
     Target { map: String, target: String, hook: Hook },
     #[error(
@@ -111,11 +120,11 @@ impl Store {
                 maps.push(None);
                 continue;
             }
-            // What a program array holds goes with its object.
-            let (found, remedy) = if def.kind == MapKind::ProgArray {
-                (None, "")
-            } else if def.pinned {
+            let (found, remedy) = if def.pinned {
                 (self.pinned().get(&def.name).cloned(), "Drop the pinned map with CALL hook_map_unpin")
+            } else if def.kind == MapKind::ProgArray {
+                // What it holds goes with its object.
+                (None, "")
             } else {
                 (before.iter().find(|map| map.def().name == def.name).cloned(), "Detach the program first")
             };
@@ -141,7 +150,7 @@ impl Store {
     /// The maps of objects that are attached now, as far as they are to be kept by name.
     pub fn pin(&self, maps: impl Iterator<Item = Arc<Map>>) {
         let mut pinned = self.pinned();
-        for map in maps.filter(|map| map.def().pinned && map.kind() != MapKind::ProgArray) {
+        for map in maps.filter(|map| map.def().pinned) {
             pinned.entry(map.def().name.clone()).or_insert(map);
         }
     }
@@ -185,9 +194,6 @@ impl Store {
         if name.is_empty() || name.contains('/') {
             return Err(BindError::Name);
         }
-        if def.kind == MapKind::ProgArray {
-            return Err(BindError::Kind { kind: def.kind });
-        }
         let mut pinned = self.pinned();
         if pinned.contains_key(&name) {
             return Err(BindError::Exists { name });
@@ -199,6 +205,11 @@ impl Store {
 
     pub fn unpin(&self, name: &str) -> Option<Arc<Map>> {
         self.pinned().remove(name)
+    }
+
+    /// Whether this very map is kept by its name.
+    pub fn is_pinned(&self, map: &Arc<Map>) -> bool {
+        self.pinned().get(&map.def().name).is_some_and(|pinned| Arc::ptr_eq(pinned, map))
     }
 
     pub fn all_pinned(&self) -> Vec<Arc<Map>> {

@@ -268,11 +268,11 @@ impl MapDef {
         match &self.inner {
             None if kind.is_of_maps() => Err("it does not say what its maps are: __array(values, struct {...})".into()),
             Some(inner) if inner.kind.is_of_maps() => Err("maps of maps do not nest further".into()),
+            Some(inner) if inner.kind == MapKind::ProgArray => Err("maps of maps hold no arrays of programs".into()),
             Some(inner) => inner.check().map_err(|what| format!("its maps: {what}")),
             None => Ok(()),
         }
     }
-}
 
     fn check_flags(&self) -> Result<(), String> {
         use MapKind::{Array, Hash, LruHash, PercpuArray, PercpuHash};
@@ -302,6 +302,7 @@ fn flag_names(flags: u32) -> String {
     let name =
         |bit: u32| FLAG_NAMES.get(bit as usize).map_or_else(|| format!("{:#x}", 1u32 << bit), |&name| name.into());
     (0..u32::BITS).filter(|bit| flags >> bit & 1 != 0).map(name).collect::<Vec<_>>().join(", ")
+}
 
 /// The maps of an object: first one for each section of variables, at the section's number, then those that `.maps` declares.
 pub(super) fn read(elf: &Elf<'_>) -> Result<Vec<MapDef>, ObjectError> {
