@@ -24,6 +24,6 @@ pub fn run(args: Args) -> Result<()> {
     let venv = Venv::ensure()?;
     let folder = paths::root().join("tests");
     let mut command = venv.command(&folder);
-    command.args(["-m", "pytest", "-p", "no:cacheprovider", "-s", "e2e/test_stress.py"]);
+    command.args(["-m", "pytest", "-p", "no:cacheprovider", "e2e/test_stress.py"]);
     process::run(command.env("DUCKBPF_STRESS_SECONDS", (60 * args.minutes).to_string()))
 }
