@@ -51,6 +51,11 @@ impl Venv {
         Venv::ensure_with("venv-world", WORLD)
     }
 
+    /// The environment in which the wheel has to do with nothing but the official DuckDB, `target/venv-wheel`.
+    pub fn for_wheel() -> Result<Venv> {
+        Venv::ensure_with("venv-wheel", &[DUCKDB])
+    }
+
     /// An environment `target/<name>` with these packages.
     pub fn ensure_with(name: &str, packages: &[&str]) -> Result<Venv> {
         let venv = Venv { folder: paths::target(name) };

@@ -51,8 +51,13 @@ pub fn build(extension: &Path, profile: Profile, out: &Path) -> Result<PathBuf> 
 /// The `duckbpf` command, without what only debuggers read.
 fn command(profile: Profile) -> Result<PathBuf> {
     let target = paths::target("");
-    let mut cargo = process::cargo(&paths::root(), ["build", "--package", "duckbpf", "--bin", "duckbpf", "--locked"]);
-    cargo.arg("--target-dir").arg(&target).args((profile == Profile::Release).then_some("--release"));
+    let build: &[&str] = match profile {
+        Profile::Release => &["build", "--release", "--package", "duckbpf", "--bin", "duckbpf"],
+        // What the command's own tests run.
+        Profile::Debug => &["test", "--no-run", "--quiet", "--workspace", "--test", "command"],
+    };
+    let mut cargo = process::cargo(&paths::root(), build);
+    cargo.arg("--locked").arg("--target-dir").arg(&target);
     process::run(system::hint_libclang(&mut cargo))?;
     let built = target.join(if profile == Profile::Release { "release" } else { "debug" }).join("duckbpf");
     let stripped = paths::target("wheel-command");
@@ -64,7 +69,7 @@ fn command(profile: Profile) -> Result<PathBuf> {
 /// Installs a wheel beside the official DuckDB in an environment of nothing else, `target/venv-wheel`, and uses it there with
 /// signatures on, without compilers in sight.
 pub fn check(wheel: &Path) -> Result<()> {
-    let venv = Venv::ensure_with("venv-wheel", &[DUCKDB])?;
+    let venv = Venv::for_wheel()?;
     venv.pip_install(&["--force-reinstall", "--no-deps", &wheel.to_string_lossy()])?;
     let home = paths::target("venv-wheel").join("home");
     let _ = fs::remove_dir_all(&home);
