@@ -365,12 +365,12 @@ impl ProgArray {
     /// Puts a program there: one of the gallery, or of a file. It is refused where those that can reach it would cost more than their
     /// hook allows.
     pub fn set(&self, runtime: &Runtime, index: u32, path: &Path) -> Result<(), duckbpf_runtime::Error> {
-        runtime.set_program(&self.0, index, Some(path))
+        runtime.set_program(&self.0, &index.to_le_bytes(), Some(path))
     }
 
     /// Takes out what is there.
     pub fn clear(&self, runtime: &Runtime, index: u32) -> Result<(), duckbpf_runtime::Error> {
-        runtime.set_program(&self.0, index, None)
+        runtime.set_program(&self.0, &index.to_le_bytes(), None)
     }
 
     /// The names of its programs, by index.

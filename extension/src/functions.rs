@@ -4,7 +4,7 @@ use crate::startup;
 use crate::table::register as register_table;
 use duckdb_neo::Result;
 use duckdb_neo::extension::Extension;
-pub use maps::{index, key_type, value_type};
+pub use maps::{key_type, value_type};
 
 mod change;
 mod create;

@@ -353,19 +353,16 @@ impl Table for MapUpdate {
             if *flags != UpdateFlags::Any {
                 return Err(refused(Self::NAME, def, &Refusal::Programs));
             }
-            let name = String::from_value(&value.cast(context, &String::logical_type(context)?)?)?;
-            let name = name.ok_or_else(|| Error::invalid_input("hook_map_update: value must name a program"))?;
+            let name = name_of("program", value, context)?;
             let path = Path::new(&name);
             if !is_gallery_name(path) {
                 access::require_files(context, Self::NAME)?;
             }
-            runtime()?.set_program(map, index(&key), Some(path)).map_err(invalid)?;
+            runtime()?.set_program(map, &key, Some(path)).map_err(invalid)?;
             return Ok(vec![vec![def.name.as_str().into()]]);
         }
         if def.kind.is_of_maps() {
-            let name = String::from_value(&value.cast(context, &String::logical_type(context)?)?)?;
-            let name = name.ok_or_else(|| Error::invalid_input("hook_map_update: value must name a map"))?;
-            let inner = runtime()?.map(&name).map_err(invalid)?;
+            let inner = runtime()?.map(&name_of("map", value, context)?).map_err(invalid)?;
             let done = runtime()?.set_inner_map(map, &key, Some(&inner));
             done.map_err(|refusal| refused(Self::NAME, def, &refusal))?;
             return Ok(vec![vec![def.name.as_str().into()]]);
@@ -382,9 +379,10 @@ impl Table for MapUpdate {
     }
 }
 
-/// The key of an indexed map.
-pub fn index(key: &[u8]) -> u32 {
-    key.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes))
+/// The text that a value names something by.
+fn name_of(what: &str, value: &Value, context: &Context) -> Result<String> {
+    let name = String::from_value(&value.cast(context, &String::logical_type(context)?)?)?;
+    name.ok_or_else(|| Error::invalid_input(format!("hook_map_update: value must name a {what}")))
 }
 
 fn key_bytes(def: &MapDef, key: Option<&Value>, context: &Context, what: &str) -> Result<Vec<u8>> {
@@ -429,7 +427,7 @@ impl Table for MapDelete {
         let def = map.definition();
         let key = key_bytes(def, arguments.key.as_ref(), context, Self::NAME)?;
         if def.kind == MapKind::ProgArray {
-            runtime()?.set_program(map, index(&key), None).map_err(invalid)?;
+            runtime()?.set_program(map, &key, None).map_err(invalid)?;
             return Ok(vec![vec![def.name.as_str().into()]]);
         }
         let done = if def.kind.is_of_maps() { runtime()?.set_inner_map(map, &key, None) } else { map.remove(&key) };

@@ -2,7 +2,7 @@
 
 use super::view;
 use crate::engine::{carrier, runtime};
-use crate::functions::{index, key_type, value_type};
+use crate::functions::{key_type, value_type};
 use crate::guard::guard;
 use crate::json;
 use crate::sampling::Wish;
@@ -157,7 +157,7 @@ fn update(runtime: &Runtime, name: &str, key: &Value, value: &Value, mode: Mode)
             return Err(refused(Refusal::Programs.to_string()));
         }
         let path = value.as_str().ok_or_else(|| refused("its values are programs; name one".into()))?;
-        return ok(runtime.set_program(&map, index(&key), Some(Path::new(path))).map_err(failed)?);
+        return ok(runtime.set_program(&map, &key, Some(Path::new(path))).map_err(failed)?);
     }
     let ty = value_type(def);
     let write = |value: &Value| json::write(&ty, value).map_err(|reason| refused(format!("value: {reason}")));
@@ -180,7 +180,7 @@ fn delete(runtime: &Runtime, name: &str, key: &Value) -> Answer {
     let refused = |reason: String| format!("{name}: {reason}");
     let key = key_bytes(&map, key).map_err(refused)?;
     if map.definition().kind == MapKind::ProgArray {
-        return ok(runtime.set_program(&map, index(&key), None).map_err(failed)?);
+        return ok(runtime.set_program(&map, &key, None).map_err(failed)?);
     }
     let of_maps = map.definition().kind.is_of_maps();
     let done = if of_maps { runtime.set_inner_map(&map, &key, None) } else { map.remove(&key) };

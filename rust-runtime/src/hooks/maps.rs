@@ -9,7 +9,7 @@ use crate::{
     maps::{
         Body, Map, UpdateFlags,
         nested::{ProgArray, Target},
-        outside::{Entry, Refusal},
+        outside::{self, Entry, Refusal},
         ring::Records,
         store::BindError,
     },
@@ -178,10 +178,10 @@ impl Runtime {
         Ok(())
     }
 
-    /// Puts a program into an array of programs, or takes one out, and waits until nobody can be in what was there. `path` is a file, or
+    /// Puts a program at a key of an array of programs, or takes one out, and waits until nobody can be in what was there. `path` is a file, or
     /// a name of the gallery, with one program for the array's hook. It is refused where a program that can reach it would then cost
     /// more than its hook allows. Its maps are its own, but for those that are pinned.
-    pub fn set_program(&self, array: &MapHandle, index: u32, path: Option<&Path>) -> Result<(), Error> {
+    pub fn set_program(&self, array: &MapHandle, key: &[u8], path: Option<&Path>) -> Result<(), Error> {
         let _changing = self.begin_change()?;
         let entry = |source| Error::from(Problem::Entry { name: array.def.name.clone(), source });
         let Place::Map(map) = &array.place else { return Err(entry(Refusal::Variables)) };
@@ -190,6 +190,7 @@ impl Runtime {
         if map.def().pinned && !self.store.is_pinned(map) {
             return Err(Problem::Map { source: BindError::NotPinned { map: array.def.name.clone() } }.into());
         }
+        let index = outside::index(key);
         let target = path.map(|path| self.load_target(map, programs, index, path)).transpose()?;
         let before = programs.set(index, target).map_err(|failure| entry(failure.into()))?;
         self.grace.wait();

@@ -41,6 +41,11 @@ pub enum Refusal {
     Failed(#[from] Failure),
 }
 
+/// What a key of an array says; of one of another size, what is in no array.
+pub fn index(key: &[u8]) -> u32 {
+    key.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes))
+}
+
 impl Map {
     /// What it holds now. Entries that come or go meanwhile may or may not be among it.
     pub fn entries(&self) -> Result<Vec<Entry>, Refusal> {
@@ -72,7 +77,7 @@ impl Map {
         self.check_key(key)?;
         match self.body() {
             Body::Array(array) => {
-                let index = key.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes));
+                let index = index(key);
                 Ok((index < self.def().max_entries).then(|| array.read(index)))
             }
             Body::Hash(hash) => Ok(hash.read(key)),
@@ -136,7 +141,7 @@ impl Map {
         }
         match self.body() {
             Body::MapArray(maps) => {
-                let index = key.first_chunk().map_or(u32::MAX, |bytes| u32::from_le_bytes(*bytes));
+                let index = index(key);
                 Ok(maps.set(index, inner)?)
             }
             Body::MapHash(maps) => Ok(maps.set(key, inner, UpdateFlags::Any)?),
