@@ -228,7 +228,7 @@ const duckbpf_host host = {
     DUCKBPF_HOST_VERSION, sizeof(duckbpf_host), DUCKBPF_CARRIER, DUCKBPF_ABI_VERSION, DUCKDB_VERSION, DUCKBPF_SERIES,
     RegisterRuntime,      Publish,              Synchronize,     ReadCounters,        SetSampling,    CurrentOrigin,
     QueryAgeNs,           HelperFailed,         ThreadIndex,     EngineState,         TagText,        AccountMemory,
-    WatchBlocks,          Measure,              SetMessage,
+    WatchBlocks,          Measure,              SetMessage,      stock_symbols,       stock_code,
 };
 
 } // namespace

@@ -65,6 +65,16 @@ pub extern "C" fn probe_slots() -> *const c_char {
     answer(json!(values))
 }
 
+/// Functions that are left to the host, and where its code is.
+#[unsafe(no_mangle)]
+pub extern "C" fn probe_stock_code() -> *const c_char {
+    let installed = INSTALLED.lock().unwrap();
+    let code = installed.iter().flat_map(Installed::stock_code);
+    let code: Vec<_> = code.map(|(symbol, address)| json!([symbol.to_str().unwrap(), address])).collect();
+    drop(installed);
+    answer(json!(code))
+}
+
 /// Lets go of the graft and writes the host's functions back.
 #[unsafe(no_mangle)]
 pub extern "C" fn probe_undo() -> *const c_char {

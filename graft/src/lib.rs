@@ -27,6 +27,7 @@ mod image;
 mod load;
 mod module;
 mod slots;
+mod stock;
 
 pub use error::Error;
 pub use hosts::{HostBuild, KnownBuild, known_builds};
@@ -69,6 +70,11 @@ impl Installed {
     pub fn undo(self) -> Result<(), Error> {
         let _only_one = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         self.written.map_or(Ok(()), |slots| slots.undo())
+    }
+
+    /// Functions that the graft may leave to the host's own code, and the addresses of that, 0 where it has none. For tests.
+    pub fn stock_code(&self) -> impl Iterator<Item = (&'static std::ffi::CStr, usize)> {
+        stock::entries(self.host).map(|(symbol, code)| (symbol, code.load(std::sync::atomic::Ordering::Acquire).addr()))
     }
 
     /// Address of every slot, with the function's name and what the slot holds now. For tests.
@@ -149,16 +155,17 @@ fn put_in_force(host: &Module, build: &HostBuild, graft: Module) -> Result<Insta
     }
     let slots = Slots::find(host, &graft)?;
     slots.check(host)?;
+    let table = hookpoints(&graft)?;
+    stock::tell(host, table);
     let outcome = match slots.write() {
         // Nothing leads to the graft: it is unloaded on the way out.
         Err(error) if !slots.any_replaced() => return Err(error),
         outcome => outcome,
     };
-    let table = hookpoints(&graft);
     // It stays loaded for good: threads may be inside it at any time.
     graft.keep();
     let took = outcome?;
-    Ok(Installed { host: table?, slots: slots.len(), took, build: build.build_id.clone(), written: Some(slots) })
+    Ok(Installed { host: table, slots: slots.len(), took, build: build.build_id.clone(), written: Some(slots) })
 }
 
 fn find_host(inside: Option<*const c_void>) -> Result<(Module, HostBuild), Error> {
@@ -180,8 +187,8 @@ fn find_host(inside: Option<*const c_void>) -> Result<(Module, HostBuild), Error
 fn hookpoints(module: &Module) -> Result<&'static duckbpf_host, Error> {
     let address = module.function(ENTRY).ok_or(Error::Image { reason: "it lacks duckdb_hookpoints_v1" })?;
     // SAFETY: the symbol's C declaration is in hook-shim/include/duckbpf/abi.h: no arguments, a pointer that is never null to
-    // a table that lives as long as the process. The modules that come here are never unloaded: the host carries the calling
-    // extension, and a graft in force is kept.
+    // a table that lives as long as the module. The host carries the calling extension; a graft in force is kept, and one that could not be
+    // put in force is unloaded before anybody else has seen its table.
     unsafe {
         let entry: unsafe extern "C" fn() -> *const duckbpf_host = std::mem::transmute(address);
         entry().as_ref().ok_or(Error::Image { reason: "duckdb_hookpoints_v1 returned null" })

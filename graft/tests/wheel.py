@@ -126,6 +126,25 @@ def slots():
     assert _duckdb.__file__ not in graft[0]
 
 
+def stock_code():
+    """What the graft leaves to the host is the host's own, the function that its slots led to before."""
+    import _duckdb
+
+    con = connect()
+    before = results(con)
+    probe = Probe()
+    probe.installed()
+    keeper = Probe(shutil.copy(PROBE, f"{SCRATCH.name}/keeper.so"))
+    keeper.installed()
+    code = dict(probe("stock_code"))
+    assert len(code) >= 3 and all(mapping_of(address)[0] == _duckdb.__file__ for address in code.values()), code
+    assert dict(keeper("stock_code")) == code
+    assert results(con) == before
+    assert probe("undo") == {}
+    own = dict(keeper("slots"))
+    assert {name: own[name] for name in code} == code
+
+
 def undo():
     """After an undo every slot holds a function of the host."""
     import _duckdb

@@ -43,7 +43,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    slots undo reached copies under_load errors_cross bad_images no_mprotect no_memfd no_write_then_execute lazily_bound
+    slots stock_code undo reached copies under_load errors_cross bad_images no_mprotect no_memfd no_write_then_execute lazily_bound
     no_duckdb with_arrow
 }
 

@@ -199,10 +199,10 @@ fn read_dump(text: &str) -> Option<(usize, u64)> {
     Some((query, count))
 }
 
-/// The library, the wheel's, the extension, or the graft in its memory file.
+/// The library, the wheel's, the extension, or the graft: valgrind has no name for what is loaded from memory, and nothing else is.
 fn is_duckdb(object: &str) -> bool {
     let name = object.rsplit('/').next().unwrap_or(object);
-    name.contains("duckdb") || name.contains("duckbpf")
+    name.contains("duckdb") || name.contains("duckbpf") || name == "???"
 }
 
 impl Report {
@@ -251,8 +251,8 @@ mod tests {
         let dump = "version: 1\ndesc: Trigger: Client Request: 7\n\npositions: line\nevents: Ir\nsummary: 12\n\n\
                     ob=(1) /usr/lib/libc.so.6\nfl=(1) ???\nfn=(1) malloc\n0 500\n\n\
                     ob=(2) /x/libduckdb.so\nfn=(2) f\n0 20\ncob=(1)\ncfn=(1)\ncalls=3 0\n0 500\n+3 4\n* 1\n\n\
-                    ob=(1)\nfn=(3) free\n0 70\nob=(2)\nfn=(4) g\n0 100\n";
-        assert_eq!(read_dump(dump), Some((7, 125)));
+                    ob=(1)\nfn=(3) free\n0 70\nob=(2)\nfn=(4) g\n0 100\nob=(3) ???\nfn=(5) graft\n0 1000\n";
+        assert_eq!(read_dump(dump), Some((7, 1125)));
         assert_eq!(read_dump("desc: Trigger: Program termination\ntotals: 5\n"), None);
     }
 }

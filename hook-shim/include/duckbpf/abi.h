@@ -126,6 +126,14 @@ enum duckbpf_state {
 #define DUCKBPF_ERROR_VERSION (-22) /* the runtime speaks another version */
 #define DUCKBPF_ERROR_MEMORY (-12)  /* the database's memory_limit does not allow it */
 
+/* Functions that the graft replaces for a hook's sake and leaves to the host's own code wherever no program wants them. */
+enum duckbpf_stock {
+	DUCKBPF_STOCK_TABLE_SCAN = 0,      /* DuckTableScanInitGlobal, and so all that a scan does afterwards */
+	DUCKBPF_STOCK_PREFETCH = 1,        /* SingleFileBlockManager::Prefetch */
+	DUCKBPF_STOCK_REINSERT_TUPLES = 2, /* GroupedAggregateHashTable::ReinsertTuples */
+	DUCKBPF_STOCK_COUNT = 3
+};
+
 /* What the host offers. Obtained from duckdb_hookpoints_v1(); lives as long as the process. */
 struct duckbpf_host {
 	__u32 version; /* DUCKBPF_HOST_VERSION */
@@ -173,6 +181,11 @@ struct duckbpf_host {
 
 	/* Service behind a helper: what a query is told that the running program rejects. Cut at DUCKBPF_MESSAGE_MAX bytes. */
 	void (*set_message)(const char *text, __u64 size);
+
+	/* For whoever puts a graft in force: the symbols of enum duckbpf_stock, and where the addresses of the host's functions go before the
+	 * first slot leads to the graft. A null there (an engine has no other code) means that the graft's own code does it all. */
+	const char *const *stock_symbols;
+	void **stock_code;
 };
 
 /* The engine's side of everything above. Never null. */

@@ -73,6 +73,17 @@ inline bool Attached(duckbpf_hook hook) {
 	return IsRaised(gate[hook]);
 }
 
+//! The host's own code of functions that the graft replaces, or null, and their symbols (stock.cpp)
+extern void *stock_code[DUCKBPF_STOCK_COUNT];
+extern const char *const stock_symbols[DUCKBPF_STOCK_COUNT];
+
+//! For a hookpoint that nothing is attached to, where the rest of the function calls much that other units define: the official wheels are
+//! optimised across all units and have that inlined. An object that this makes is the host's with all its methods.
+template <class F>
+inline F *StockCode(duckbpf_stock function) {
+	return reinterpret_cast<F *>(__atomic_load_n(&stock_code[function], __ATOMIC_RELAXED));
+}
+
 //===--------------------------------------------------------------------===//
 // Identity: whose work a thread does (identity.cpp)
 //===--------------------------------------------------------------------===//

@@ -82,6 +82,8 @@ static HOST: Shared = Shared(duckbpf_host {
     watch_blocks: None,
     measure: None,
     set_message: None,
+    stock_symbols: std::ptr::null(),
+    stock_code: std::ptr::null_mut(),
 });
 
 thread_local! {
