@@ -29,6 +29,9 @@ const BPF_MAP_FREEZE: i64 = 22;
 const BPF_PROG_TYPE_SYSCALL: u32 = 31;
 const BPF_F_SLEEPABLE: u32 = 1 << 4;
 const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+/// Levels of the log. BPF_LOG_STATS has what was wrong, and what it took; BPF_LOG_LEVEL1 the way there as well.
+const ERROR_ALONE: u32 = 4;
+const EVERY_STEP: u32 = 1;
 
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_PERFMON: u32 = 38;
@@ -319,6 +322,10 @@ fn load(mut request: Request) -> Result<Answer, String> {
         func_info_cnt: info.len() as u32,
         ..ProgLoad::default()
     };
+    // Of a log that is too long the kernel keeps the end, and another error stands for the first.
+    let mut log = vec![0u8; 1 << 16];
+    (attributes.log_size, attributes.log_buf) = (log.len() as u32, log.as_mut_ptr() as u64);
+    attributes.log_level = ERROR_ALONE;
     let refusal = match bpf_fd(BPF_PROG_LOAD, &mut attributes) {
         Ok(program) => {
             let results =
@@ -327,21 +334,27 @@ fn load(mut request: Request) -> Result<Answer, String> {
         }
         Err(refusal) => refusal,
     };
-    // Why costs much more than whether. Of a log that is too long the kernel keeps the end, and another error stands for the first.
-    let mut log = vec![0u8; 1 << 16];
-    (attributes.log_level, attributes.log_size, attributes.log_buf) = (1, log.len() as u32, log.as_mut_ptr() as u64);
-    let opinion = match bpf_fd(BPF_PROG_LOAD, &mut attributes) {
-        Ok(_) => Opinion::Accepts,
-        Err(_) => Opinion::Rejects(format!("{} ({refusal})", last_words(&log))),
-    };
+    // The way there helps a reader. Of a program that was too much for the kernel it is a million instructions long, and takes seconds.
+    if refusal.raw_os_error() != Some(libc::E2BIG) {
+        log.fill(0);
+        attributes.log_level = EVERY_STEP;
+        if bpf_fd(BPF_PROG_LOAD, &mut attributes).is_ok() {
+            return Ok(Answer { opinion: Opinion::Accepts, results: Vec::new() });
+        }
+    }
+    let opinion = Opinion::Rejects(format!("{} ({refusal})", last_words(&log)));
     Ok(Answer { opinion, results: Vec::new() })
 }
+
+/// How its lines begin that say what it took.
+const STATISTICS: [&str; 3] = ["processed", "verification time", "stack depth"];
 
 /// The lines of a log that say why.
 fn last_words(log: &[u8]) -> String {
     let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
     let text = String::from_utf8_lossy(&log[..end]);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("processed")).collect();
+    let is_count = |line: &&str| STATISTICS.iter().any(|start| line.starts_with(start));
+    let lines: Vec<&str> = text.lines().filter(|line| !is_count(line)).collect();
     lines[lines.len().saturating_sub(4)..].join(" | ")
 }
 
