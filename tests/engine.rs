@@ -12,6 +12,14 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// How this workspace builds its tests, and so what a crate that builds beside them finds built.
+fn profile() -> String {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let sections: Vec<&str> = manifest.split("\n[").filter(|section| section.starts_with("profile.dev")).collect();
+    assert!(!sections.is_empty());
+    sections.iter().map(|section| format!("\n[{section}\n")).collect()
+}
+
 fn program(name: &str) -> PathBuf {
     let path = root().join("target/bpf").join(format!("{name}.bpf.o"));
     assert!(path.exists(), "{} was not built: cargo xtask programs", path.display());
@@ -63,8 +71,9 @@ fn an_outside_crate_embeds_it_in_three_lines() {
     let folder = tempfile::tempdir().unwrap();
     let manifest = format!(
         "[workspace]\n\n[package]\nname = \"outside\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\n\
-         duckbpf = {{ path = {:?}, features = [\"engine\"] }}\n",
+         duckbpf = {{ path = {:?}, features = [\"engine\"] }}\n{}",
         root(),
+        profile(),
     );
     let main = "fn main() -> Result<(), Box<dyn std::error::Error>> {\n\
                 let (connection, hooks) = duckbpf::engine::open(\"my.duckdb\")?;\n\
@@ -82,8 +91,8 @@ fn an_outside_crate_embeds_it_in_three_lines() {
         .args(["run", "--quiet", "--"])
         .arg(program("default_allocate_new_block"))
         .current_dir(folder.path())
-        // Kept, so that only the first run builds everything.
-        .env("CARGO_TARGET_DIR", root().join("target/outside"))
+        // What it builds on was built for this test.
+        .env("CARGO_TARGET_DIR", root().join("target"))
         .output()
         .unwrap();
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -32,7 +32,9 @@ pub fn compile_all(out: &Path, mcpu: &str) -> Result<Vec<PathBuf>> {
     if process::find(COMPILER).is_none() {
         bail!("{COMPILER} is missing: it compiles the programs. Install it: apt-get install {COMPILER}");
     }
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    for folder in [out, &paths::target("tmp")] {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
     sources()?.iter().map(|folder| compile(folder, out, mcpu)).collect()
 }
 
@@ -50,6 +52,8 @@ fn compile(folder: &Path, out: &Path, mcpu: &str) -> Result<PathBuf> {
     let root = paths::root();
     let name = folder.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let object = out.join(format!("{name}.bpf.o"));
+    // Elsewhere: the extension's build script looks at the folder's time too.
+    let new = paths::target("tmp").join(format!("{name}.bpf.o.{}", std::process::id()));
     process::run(
         Command::new(COMPILER)
             .current_dir(&root)
@@ -60,8 +64,44 @@ fn compile(folder: &Path, out: &Path, mcpu: &str) -> Result<PathBuf> {
             .args(["-I", "extensions-c/include", "-I", "hook-shim/include", "-c"])
             .arg(format!("extensions-c/{name}/{SOURCE}"))
             .arg("-o")
-            .arg(&object),
+            .arg(&new),
     )
     .with_context(|| format!("extensions-c/{name} does not compile"))?;
+    put(&new, &object)?;
     Ok(object)
+}
+
+/// Puts a file in another's place, unless they are the same: what is made of an old one that stays is not made again.
+fn put(new: &Path, old: &Path) -> Result<()> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    if old.exists() && read(old)? == read(new)? {
+        return std::fs::remove_file(new).with_context(|| format!("cannot remove {}", new.display()));
+    }
+    std::fs::rename(new, old).with_context(|| format!("cannot write {}", old.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_stays_the_same_keeps_its_time() {
+        let folder = paths::target("tmp").join(format!("programs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (new, old) = (folder.join("new"), folder.join("old"));
+        let give = |bytes: &str| {
+            std::fs::write(&new, bytes).unwrap();
+            put(&new, &old).unwrap();
+            assert!(!new.exists());
+            assert_eq!(std::fs::read_to_string(&old).unwrap(), bytes);
+        };
+        give("one");
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        std::fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+        give("one");
+        assert_eq!(old.metadata().unwrap().modified().unwrap(), long_ago);
+        give("two");
+        assert_ne!(old.metadata().unwrap().modified().unwrap(), long_ago);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -6,14 +6,16 @@ use anyhow::{Context, Result, bail};
 use duckbpf_patch::compile::Toolchain;
 use duckbpf_patch::engine::Kind;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use steps::Done;
+
+mod steps;
 
 /// A DuckDB that the extension must refuse.
 const OTHER_DUCKDB: &str = "duckdb==1.5.6";
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Stop at the first step that fails
+    /// Begin no step after one that failed
     #[arg(long)]
     fail_fast: bool,
     /// Only the steps whose name holds this word, and the builds that they need are taken as done
@@ -22,93 +24,81 @@ pub struct Args {
     /// The tests of the engine instead, which build it where it is missing: half an hour the first time
     #[arg(long)]
     pub engine: bool,
+    /// This step, here and now
+    #[arg(long, hide = true)]
+    step: Option<String>,
 }
 
-type Step = (&'static str, fn() -> Result<()>);
-
-/// How a step went.
-struct Done {
+/// A part of the tests, which runs in a process of its own.
+struct Step {
     name: &'static str,
-    took: Duration,
-    /// Of all processors. Where it is twice the time on two of them, only less work would be quicker.
-    processors: Duration,
-    failure: Option<anyhow::Error>,
+    /// Steps that are over before, however they ended.
+    after: &'static [&'static str],
+    run: fn() -> Result<()>,
 }
 
-/// Quick checks first, then what the tests need, then the tests.
+const fn step(name: &'static str, after: &'static [&'static str], run: fn() -> Result<()>) -> Step {
+    Step { name, after, run }
+}
+
+/// Quick checks first, then what the tests need, then the tests. The extension keeps one processor busy for long: the other one
+/// meanwhile has all that goes to cargo's usual folder, one behind the other, as cargo would have it anyway.
 const STEPS: &[Step] = &[
-    ("fmt", format),
-    ("clippy", clippy),
-    ("build programs", build_programs),
-    ("build extension", build_extension),
-    ("python environments", make_venvs),
-    ("python lint", python_lint),
-    ("tpc-h data", bench::test_data),
-    ("rust tests", rust_tests),
-    ("wheel", wheel),
-    ("sql and end-to-end tests", database_tests),
-    ("python tests", python_tests),
-    ("python's world", python_world),
-    ("harness", bench::check),
+    step("fmt", &[], format),
+    step("build programs", &["fmt"], build_programs),
+    step("build extension", &["build programs"], build_extension),
+    step("python environments", &["build programs"], make_venvs),
+    step("python lint", &["python environments"], python_lint),
+    step("clippy", &["python environments"], clippy),
+    step("tpc-h data", &["clippy"], bench::test_data),
+    step("build tests", &["tpc-h data"], build_tests),
+    step("wheel", &["build tests", "build extension", "python lint"], wheel),
+    step("rust tests", &["build tests", "build extension"], rust_tests),
+    step("python tests", &["wheel"], python_tests),
+    step("python's world", &["python tests"], python_world),
+    step("sql and end-to-end tests", &["rust tests", "python's world"], database_tests),
+    step("harness", &["sql and end-to-end tests"], bench::check),
 ];
 
 /// What the engine's tests need, then they.
 const ENGINE_STEPS: &[Step] = &[
-    ("engine", || engine::build(Toolchain::Clang)),
-    ("series", series::check_pinned),
-    ("build programs", build_programs),
-    ("build extension", build_extension),
-    ("python environments", || make_at_once(&[&Venv::ensure, &Venv::for_engine])),
-    ("tpc-h data", bench::test_data),
-    ("clippy", engine_clippy),
-    ("rust tests", engine_rust_tests),
-    ("sql and end-to-end tests", || engine_pytest("tests", &["sql", "e2e"])),
-    ("engine tests", || engine_pytest("tests", &["engine"])),
-    ("instructions", || instructions::run(instructions::Args::check())),
-    ("harness", bench::check_engine),
+    step("python environments", &[], || make_at_once(&[&Venv::ensure, &Venv::for_engine])),
+    step("build programs", &[], build_programs),
+    step("engine", &["python environments"], || engine::build(Toolchain::Clang)),
+    step("tpc-h data", &["python environments", "build programs"], bench::test_data),
+    step("series", &["engine"], series::check_pinned),
+    step("build extension", &["engine", "build programs"], build_extension),
+    step("clippy", &["engine", "tpc-h data"], engine_clippy),
+    step("rust tests", &["clippy", "build extension"], engine_rust_tests),
+    step("sql and end-to-end tests", &["rust tests", "series"], || engine_pytest("tests", &["sql", "e2e"])),
+    step("engine tests", &["sql and end-to-end tests"], || engine_pytest("tests", &["engine"])),
+    step("instructions", &["sql and end-to-end tests"], || instructions::run(instructions::Args::check())),
+    step("harness", &["engine tests", "instructions"], bench::check_engine),
 ];
 
 pub fn run(args: Args) -> Result<()> {
     let steps = if args.engine { ENGINE_STEPS } else { STEPS };
-    let wanted = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
-    let mut done: Vec<Done> = Vec::new();
-    for &(name, step) in steps.iter().filter(|(name, _)| wanted(name)) {
-        println!("\n=== {name}");
-        let (began, before) = (Instant::now(), processor_time()?);
-        let failure = step().err();
-        if let Some(error) = &failure {
-            println!("{name} failed: {error:#}");
-        }
-        let stop = failure.is_some() && args.fail_fast;
-        done.push(Done { name, took: began.elapsed(), processors: processor_time()? - before, failure });
-        if stop {
-            break;
-        }
+    if let Some(name) = &args.step {
+        let step = steps.iter().find(|step| step.name == name).context("no step of that name")?;
+        return steps::run_here(step.run);
     }
-    summarise(&done)
+    let wanted = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
+    let chosen: Vec<&Step> = steps.iter().filter(|step| wanted(step.name)).collect();
+    summarise(&steps::run(&chosen, args.engine, args.fail_fast)?)
 }
 
 fn summarise(done: &[Done]) -> Result<()> {
     println!("\n=== summary: seconds, and those of all processors together");
-    for Done { name, took, processors, failure } in done {
-        let result = if failure.is_some() { "FAILED" } else { "ok" };
+    for Done { name, took, processors, succeeded } in done {
+        let result = if *succeeded { "ok" } else { "FAILED" };
         println!("{name:<28}{:>8.1} {:>8.1}  {result}", took.as_secs_f64(), processors.as_secs_f64());
     }
-    let failed: Vec<&str> = done.iter().filter(|step| step.failure.is_some()).map(|step| step.name).collect();
+    let failed: Vec<&str> = done.iter().filter(|step| !step.succeeded).map(|step| step.name).collect();
     match failed.as_slice() {
         [] if done.is_empty() => bail!("no step of that name"),
         [] => Ok(()),
         failed => bail!("failed: {}", failed.join(", ")),
     }
-}
-
-/// What this process and those that it has waited for have computed.
-fn processor_time() -> Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
-    // Behind the name, which may hold anything: utime, stime, cutime and cstime are fields 14 to 17, in hundredths (proc(5)).
-    let (_, fields) = stat.rsplit_once(')').context("/proc/self/stat has no name in it")?;
-    let ticks = fields.split_whitespace().skip(11).take(4).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// The folders that are cargo workspaces of their own.
@@ -149,13 +139,29 @@ fn make_at_once(venvs: &[&(dyn Fn() -> Result<Venv> + Sync)]) -> Result<()> {
     })
 }
 
+const RUST_TESTS: &[&str] = &["test", "--workspace", "--locked", "--quiet"];
+/// What no release holds. Of the whole workspace: of one package, what it builds on would have other features, and be built again.
+const UNRELEASED_TESTS: &[&str] = &[
+    "test",
+    "--workspace",
+    "--lib",
+    "--bin",
+    "duckbpf",
+    "--features",
+    "duckbpf/conformance,duckbpf-runtime/conformance,duckbpf-runtime/planted",
+    "--locked",
+    "--quiet",
+];
+
+fn build_tests() -> Result<()> {
+    let no_run = |tests: &[&'static str]| [tests, &["--no-run"]].concat();
+    workspaces().iter().try_for_each(|folder| cargo(folder, &no_run(RUST_TESTS)))?;
+    cargo(&paths::root(), &no_run(UNRELEASED_TESTS))
+}
+
 fn rust_tests() -> Result<()> {
-    workspaces().iter().try_for_each(|folder| cargo(folder, &["test", "--workspace", "--locked", "--quiet"]))?;
-    // What no release holds. Of the whole workspace: of one package, what it builds on would have other features, and be built again.
-    let features = "duckbpf/conformance,duckbpf-runtime/conformance,duckbpf-runtime/planted";
-    let unreleased =
-        ["test", "--workspace", "--lib", "--bin", "duckbpf", "--features", features, "--locked", "--quiet"];
-    cargo(&paths::root(), &[&unreleased[..], &["--", "conformance", "planted", "interpreted"]].concat())
+    workspaces().iter().try_for_each(|folder| cargo(folder, RUST_TESTS))?;
+    cargo(&paths::root(), &[UNRELEASED_TESTS, &["--", "conformance", "planted", "interpreted"]].concat())
 }
 
 fn python_lint() -> Result<()> {
@@ -230,4 +236,21 @@ fn cargo(folder: &Path, arguments: &[&str]) -> Result<()> {
     let mut command = process::cargo(folder, &arguments[..1]);
     command.arg("--target-dir").arg(paths::target("")).args(&arguments[1..]);
     process::run(system::hint_libclang(&mut command)).with_context(|| format!("in {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else none of them would ever begin.
+    #[test]
+    fn a_step_waits_for_steps_above_it() {
+        for steps in [STEPS, ENGINE_STEPS] {
+            for (index, step) in steps.iter().enumerate() {
+                for name in step.after {
+                    assert!(steps[..index].iter().any(|above| above.name == *name), "{} waits for {name}", step.name);
+                }
+            }
+        }
+    }
 }
