@@ -83,8 +83,7 @@ fn begin(all: &mut [Running], program: &Path, engine: bool, fail_fast: bool) -> 
         let running = all.iter().filter(|step| matches!(step.state, State::Running(..))).count();
         let is_over =
             |name: &&str| all.iter().all(|other| other.step.name != *name || matches!(other.state, State::Over(_)));
-        let ready =
-            |step: &Running| matches!(step.state, State::Waiting) && step.step.after.iter().all(|name| is_over(name));
+        let ready = |step: &Running| matches!(step.state, State::Waiting) && step.step.after.iter().all(is_over);
         let Some(next) = all.iter().position(ready).filter(|_| running < AT_ONCE) else { return Ok(()) };
         all[next].start(program, engine)?;
     }
