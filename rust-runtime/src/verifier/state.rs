@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     helpers::CallbackKind,
-    isa::{Alu, Cond, R10, Reg, Width},
+    isa::{Alu, R10, Reg, Width},
 };
 
 /// A function that is active.
@@ -307,20 +307,19 @@ fn is_exact(link: Link, counter: Counter) -> bool {
 
 /// The range of a number when one with the same symbol is in `range`.
 fn refined(number: &Num, link: Link, range: &Scalar, counter: Option<Counter>) -> Option<Scalar> {
-    let meet = |a: &Scalar, b: &Scalar| a.refine(Cond::Eq, Width::W64, b, true).map(|(a, _)| a);
     let mut result = number.range;
     if number.link == link {
         if result != *range {
-            result = meet(&result, range)?;
+            result = result.meet(range)?;
         }
     } else if number.link.scale == link.scale {
         let by = Scalar::constant(number.link.add.wrapping_sub(link.add) as u64);
-        result = meet(&result, &range.alu(Alu::Add, &by, Width::W64))?;
+        result = result.meet(&range.alu(Alu::Add, &by, Width::W64))?;
     }
     if let Some(counter) = counter.filter(|counter| is_exact(number.link, *counter)) {
         let at = |value: i64| number.link.scale.wrapping_mul(value).wrapping_add(number.link.add);
         let (a, b) = (at(counter.low), at(counter.high));
-        result = meet(&result, &Scalar::signed(a.min(b), a.max(b)))?;
+        result = result.meet(&Scalar::signed(a.min(b), a.max(b)))?;
     }
     Some(result)
 }

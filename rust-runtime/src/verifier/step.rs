@@ -180,8 +180,8 @@ impl Walk<'_> {
         let at = |symbol: i64| i128::from(number.link.scale) * i128::from(symbol) + i128::from(number.link.add);
         let (x, y) = (at(counter.low), at(counter.high));
         let (Ok(low), Ok(high)) = (i64::try_from(x.min(y)), i64::try_from(x.max(y))) else { return number };
-        match number.range.refine(Cond::Eq, Width::W64, &Scalar::signed(low, high), true) {
-            Some((range, _)) => Num { range, ..number },
+        match number.range.meet(&Scalar::signed(low, high)) {
+            Some(range) => Num { range, ..number },
             None => number,
         }
     }
@@ -551,8 +551,7 @@ impl Walk<'_> {
             });
             // A buffer is not larger than pointers may be far.
             let within = Scalar::signed(-FAR, MAX_BUFFER - room);
-            let met = offset.range.refine(Cond::Eq, Width::W64, &within, true).map(|(range, _)| range);
-            state.refine(offset.link, &met?)
+            state.refine(offset.link, &offset.range.meet(&within)?)
         })
     }
 

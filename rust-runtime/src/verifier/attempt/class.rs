@@ -1,14 +1,11 @@
 //! Numbers that move together from round to round, by a constant: counters.
 
 use super::{FAR, MANY};
-use crate::{
-    isa::{Cond, Width},
-    verifier::{
-        cover::Fixed,
-        domain::Scalar,
-        state::{Counter, State},
-        value::{Id, Link, Num},
-    },
+use crate::verifier::{
+    cover::Fixed,
+    domain::Scalar,
+    state::{Counter, State},
+    value::{Id, Link, Num},
 };
 
 /// No counter moves faster.
@@ -163,8 +160,6 @@ impl Class {
         let (Ok(low), Ok(high)) = (i64::try_from(a.min(b)), i64::try_from(a.max(b))) else { return Scalar::unknown() };
         // All have the same lowest bits.
         let stride = Scalar::ending_in(link.add as u64, link.scale.trailing_zeros());
-        Scalar::signed(low, high)
-            .refine(Cond::Eq, Width::W64, &stride, true)
-            .map_or(Scalar::unknown(), |(range, _)| range)
+        Scalar::signed(low, high).meet(&stride).unwrap_or_default()
     }
 }

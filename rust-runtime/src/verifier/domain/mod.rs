@@ -197,20 +197,32 @@ impl<const W: u32, const H: u32> Number<W, H> {
         if self == other && self.is_constant().is_some() && matches!(cond, Cond::Eq | Cond::Ne) {
             return ((cond == Cond::Eq) == taken).then_some((*self, *other));
         }
+        let width = if on(Bug::CompareHalfAsWhole) { Width::W64 } else { width };
+        let equal = if taken { Cond::Eq } else { Cond::Ne };
+        if (width, cond) == (Width::W64, equal) {
+            return Some((self.meet(other)?, other.meet(self)?));
+        }
         let assume = if taken { Word::assume } else { Word::assume_not };
         let (mut a, mut b) = (*self, *other);
-        let width = if on(Bug::CompareHalfAsWhole) { Width::W64 } else { width };
         match width {
             Width::W64 => (a.wide, b.wide) = assume(a.wide, cond, b.wide, W)?,
             Width::W32 => (a.half, b.half) = assume(a.half, cond, b.half, H)?,
         }
-        let equal = if taken { Cond::Eq } else { Cond::Ne };
-        if (width, cond) == (Width::W64, equal) {
-            (a.half, b.half) = a.half.assume(Cond::Eq, b.half, H)?;
+        Some((a.settle_after(self)?, b.settle_after(other)?))
+    }
+
+    /// The numbers in both; None: there are none.
+    pub fn meet(&self, other: &Self) -> Option<Self> {
+        if self.is_subset_of(other) {
+            return Some(*self);
         }
-        // What did not change is settled.
-        let settled = |number: Self, before: &Self| if number == *before { Some(number) } else { number.settle() };
-        Some((settled(a, self)?, settled(b, other)?))
+        let (wide, half) = (self.wide.intersect(other.wide, W)?, self.half.intersect(other.half, H)?);
+        Number { wide, half }.settle_after(self)
+    }
+
+    /// [`settle`](Number::settle) of what was made of a settled number, and may be that number still.
+    fn settle_after(self, before: &Self) -> Option<Self> {
+        if self == *before { Some(self) } else { self.settle() }
     }
 
     /// A number without anything in its upper half.
@@ -226,7 +238,14 @@ impl<const W: u32, const H: u32> Number<W, H> {
     }
 
     /// Tells each half of the picture what the other implies; None: there is no such number.
-    fn settle(mut self) -> Option<Self> {
+    fn settle(self) -> Option<Self> {
+        let Word { umax, smin, smax, .. } = self.wide;
+        let most = if smin >= 0 && smax >= 0 { umax.min(smax as u64) } else { umax };
+        if most <= tnum::ones(H - 1) { self.settle_small(most) } else { self.settle_any() }
+    }
+
+    /// The same for numbers of any size.
+    fn settle_any(mut self) -> Option<Self> {
         self.wide = self.wide.reduce(W)?;
         if self.wide.is_constant().is_some() {
             let half = Word::constant(self.wide.umin, H);
@@ -236,13 +255,23 @@ impl<const W: u32, const H: u32> Number<W, H> {
         for _ in 0..2 {
             let half = self.half.intersect(self.wide.low(H, W), H)?;
             let wide = self.lift(half)?;
-            let settled = (wide, half) == (self.wide, self.half);
+            let is_settled = wide == self.wide;
             self = Number { wide, half };
-            if settled {
+            if is_settled {
                 break;
             }
         }
         Some(self)
+    }
+
+    /// Numbers up to `most`, which are wholly in their lower half and have no sign there: what the two words know is of one range.
+    fn settle_small(self, most: u64) -> Option<Self> {
+        let Word { bits, smin, .. } = self.wide;
+        if bits.value > most {
+            return None;
+        }
+        let half = Word { bits: bits.low(H), umax: most, smin: smin.max(0), ..self.wide }.intersect(self.half, H)?;
+        Some(Number { wide: half.zero_extend(H, W), half })
     }
 
     /// The wide word under what its lower half says.

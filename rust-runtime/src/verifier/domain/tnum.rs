@@ -117,6 +117,7 @@ impl Tnum {
     }
 
     /// The smallest member that is at least `from`.
+    #[inline]
     pub fn at_least(self, from: u64) -> Option<u64> {
         let near = self.value | from & self.mask;
         if near == from {
@@ -134,6 +135,7 @@ impl Tnum {
     }
 
     /// The greatest member that is at most `to`.
+    #[inline]
     pub fn at_most(self, to: u64) -> Option<u64> {
         let near = self.value | to & self.mask;
         if near == to {

@@ -40,6 +40,19 @@ fn wrapped_signed(low: i128, high: i128, n: u32) -> Option<(i64, i64)> {
     ((low + half) >> n == (high + half) >> n).then_some((sign_extend(low as u64, n), sign_extend(high as u64, n)))
 }
 
+/// The lower `n` bits of the numbers `low..=high`, which are of more bits, as an unsigned range, where they do not wrap inside.
+fn low_unsigned(low: u64, high: u64, n: u32) -> Option<(u64, u64)> {
+    let is_short = high.wrapping_sub(low) <= ones(n);
+    (is_short && low >> n == high >> n).then_some((low & ones(n), high & ones(n)))
+}
+
+/// The same as a signed range.
+fn low_signed(low: u64, high: u64, n: u32) -> Option<(i64, i64)> {
+    let half = 1u64 << (n - 1);
+    let (from, to) = (low.wrapping_add(half), high.wrapping_add(half));
+    low_unsigned(from, to, n).map(|_| (sign_extend(low, n), sign_extend(high, n)))
+}
+
 impl Word {
     pub const fn constant(value: u64, n: u32) -> Word {
         let (value, signed) = (value & ones(n), sign_extend(value, n));
@@ -86,7 +99,11 @@ impl Word {
     ///
     /// The non-negative and the negative members are two intervals of unsigned numbers. Each shrinks to its outermost members.
     /// Their ends then share all bits that the interval fixes, so that one pass is enough.
+    #[inline]
     pub fn reduce(self, n: u32) -> Option<Word> {
+        if self.smin >= 0 || self.umax <= signed_max(n) as u64 {
+            return self.reduce_non_negative();
+        }
         let non_negative = (self.smax >= 0)
             .then(|| self.shrink(self.umin.max(self.smin.max(0) as u64), self.umax.min(self.smax as u64)))
             .flatten();
@@ -112,7 +129,24 @@ impl Word {
         }
     }
 
+    /// The same of numbers that are not negative: one interval.
+    #[inline]
+    fn reduce_non_negative(self) -> Option<Word> {
+        let most = u64::try_from(self.smax).ok()?;
+        let (low, high) = self.shrink(self.umin.max(self.smin.max(0) as u64), self.umax.min(most))?;
+        let bits = self.bits.intersect(Tnum::range(low, high))?;
+        Some(Word { bits, umin: low, umax: high, smin: low as i64, smax: high as i64 })
+    }
+
+    /// [`reduce`](Word::reduce) of what was made of a reduced word, and may be that word still.
+    #[inline]
+    fn reduce_after(self, before: Word, n: u32) -> Option<Word> {
+        debug_assert_eq!(before.reduce(n), Some(before));
+        if self == before { Some(self) } else { self.reduce(n) }
+    }
+
     /// An interval between its outermost members.
+    #[inline]
     fn shrink(self, low: u64, high: u64) -> Option<(u64, u64)> {
         let (low, high) = (self.bits.at_least(low)?, self.bits.at_most(high)?);
         (low <= high).then_some((low, high))
@@ -174,18 +208,18 @@ impl Word {
         if to >= from {
             return self;
         }
+        // What is small stays as it is.
+        if self.umax <= signed_max(to) as u64 {
+            return Word { bits: self.bits.low(to), smin: self.umin as i64, smax: self.umax as i64, ..self };
+        }
         let mut word = Word { bits: self.bits.low(to), ..Word::unknown(to) };
-        let mut limit = |(umin, umax): (u64, u64), (smin, smax): (i64, i64)| {
-            (word.umin, word.umax) = (word.umin.max(umin), word.umax.min(umax));
-            (word.smin, word.smax) = (word.smin.max(smin), word.smax.min(smax));
-        };
-        let everything = Word::unknown(to);
-        for (low, high) in
-            [(i128::from(self.umin), i128::from(self.umax)), (i128::from(self.smin), i128::from(self.smax))]
-        {
-            let unsigned = wrapped_unsigned(low, high, to).unwrap_or((everything.umin, everything.umax));
-            let signed = wrapped_signed(low, high, to).unwrap_or((everything.smin, everything.smax));
-            limit(unsigned, signed);
+        for (low, high) in [(self.umin, self.umax), (self.smin as u64, self.smax as u64)] {
+            if let Some((umin, umax)) = low_unsigned(low, high, to) {
+                (word.umin, word.umax) = (word.umin.max(umin), word.umax.min(umax));
+            }
+            if let Some((smin, smax)) = low_signed(low, high, to) {
+                (word.smin, word.smax) = (word.smin.max(smin), word.smax.min(smax));
+            }
         }
         word.reduce_or_unknown(to)
     }
@@ -313,6 +347,9 @@ impl Word {
         // It may be shifted by 0.
         if self == Word::unknown(n) && other.contains(0, n) {
             return self;
+        }
+        if let Some(count) = other.is_constant() {
+            return by(self, count as u32 & (n - 1), n);
         }
         let counts = other.and(Word::constant(u64::from(n - 1), n), n);
         let possible = (counts.umin..=counts.umax).filter(|&count| counts.bits.contains(count));
@@ -461,21 +498,23 @@ impl Word {
         word.umax -= u64::from(word.umax == number);
         word.smin += i64::from(word.smin == signed);
         word.smax -= i64::from(word.smax == signed);
-        word.reduce(n)
+        word.reduce_after(self, n)
     }
 
     /// `self + gap <= other`, unsigned.
     fn less(mut self, mut other: Word, gap: u64, n: u32) -> Option<(Word, Word)> {
+        let before = (self, other);
         self.umax = self.umax.min(other.umax.checked_sub(gap)?);
         other.umin = other.umin.max(self.umin.checked_add(gap)?);
-        Some((self.reduce(n)?, other.reduce(n)?))
+        Some((self.reduce_after(before.0, n)?, other.reduce_after(before.1, n)?))
     }
 
     /// `self + gap <= other`, signed.
     fn signed_less(mut self, mut other: Word, gap: i64, n: u32) -> Option<(Word, Word)> {
+        let before = (self, other);
         self.smax = self.smax.min(other.smax.checked_sub(gap)?);
         other.smin = other.smin.max(self.smin.checked_add(gap)?);
-        Some((self.reduce(n)?, other.reduce(n)?))
+        Some((self.reduce_after(before.0, n)?, other.reduce_after(before.1, n)?))
     }
 
     /// `self & other != 0`

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     isa::{Alu, Width},
-    verifier::domain::Number,
+    verifier::domain::{Number, Tnum},
 };
 
 type Small = Number<4, 2>;
@@ -78,6 +78,27 @@ fn wider_numbers_settle() {
     }
     println!("settled: {} numbers of 8 bits, {:.1}% the best possible", share.of, share.percent());
     assert_best(&[share], &[3329]);
+}
+
+/// What is done at once for small numbers is what is done step by step for all, whichever part of the wide word says that they are.
+#[test]
+fn small_numbers_settle_as_all_do() {
+    let above = ones(8) & !ones(4);
+    let mut small = 0;
+    for low in small_words().iter().map(|shape| shape.word).filter(|word| word.umax < 8) {
+        let wide = Word { smin: low.umin as i64, smax: low.umax as i64, ..low };
+        let unsigned = Word { bits: Tnum { mask: low.bits.mask | above, ..low.bits }, smin: -128, smax: 127, ..wide };
+        let signed = Word { umin: 0, umax: 255, ..wide };
+        let far = Word { bits: Tnum { value: 128 | low.bits.value, ..low.bits }, ..wide };
+        for half in small_words() {
+            for wide in [wide, unsigned, signed, far] {
+                let number = Number::<8, 4> { wide, half: half.word };
+                assert_eq!(number.settle(), number.settle_any(), "{number:?}");
+                small += 1;
+            }
+        }
+    }
+    assert!(small > 10_000, "{small}");
 }
 
 #[test]
