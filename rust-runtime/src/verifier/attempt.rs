@@ -28,7 +28,7 @@ use guess::{Guess, WIDEN_FROM, set_ranges};
 
 use super::{
     MAX_FRAMES, Reason,
-    cover::{Cover, Fixed},
+    cover::{Counters, Cover, Fixed},
     domain::Scalar,
     need::Need,
     planted::{Bug, on},
@@ -36,7 +36,7 @@ use super::{
     stack::cell_of,
     state::{ActiveLoop, Mark, Order, State},
     value::{Link, Num},
-    walk::{Next, Node, Resume, Summary, Walk},
+    walk::{Ending, Next, Node, Resume, Summary, Walk},
 };
 
 /// Rounds that are explored one by one before the first attempt, the second and the third. After that there is none. A patient
@@ -323,7 +323,7 @@ impl Walk<'_> {
             return Err(stop);
         }
         if self.is_trial() {
-            return self.finish(Need::default(), Summary::default());
+            return self.finish(Ending::default());
         }
         loop {
             if self.tighten_within_the_innermost() {
@@ -417,7 +417,7 @@ impl Walk<'_> {
         self.work(head, work)?;
         if is_trial {
             self.learn(place, &steps, fits);
-            return Ok(Next::End(need, Summary::back(number)));
+            return Ok(Next::end(need, Summary::back(number)));
         }
         if !fits && self.is_loosened_within(Some(self.attempts[place].mark)) {
             self.tighten();
@@ -429,13 +429,13 @@ impl Walk<'_> {
         }
         self.attempts[place].note(&steps);
         self.loops.heads.entry(head).or_default().holds = true;
-        Ok(Next::End(need, Summary::back(number)))
+        Ok(Next::end(need, Summary::back(number)))
     }
 
     /// The counters of loops that are being proved: those of one attempt have moved on, others must have stayed, so that outer
     /// loops find them again.
-    fn fixed(&self, loops: &[ActiveLoop], moved: u32, steps: &[Option<i64>]) -> Vec<Fixed> {
-        let mut fixed = Vec::new();
+    fn fixed(&self, loops: &[ActiveLoop], moved: u32, steps: &[Option<i64>]) -> Counters {
+        let mut fixed = Counters::new();
         for attempt in &self.attempts {
             if attempt.number == moved {
                 fixed.extend(attempt.fixed(steps));
@@ -746,7 +746,7 @@ impl Walk<'_> {
                 return Ok(None);
             }
         }
-        Ok(Some(Next::End(here.need.clone(), Summary::default())))
+        Ok(Some(Next::end(here.need.clone(), Summary::default())))
     }
 
     /// Who waits goes on from where the innermost attempt began: it must not be inside of a loop that was entered since.

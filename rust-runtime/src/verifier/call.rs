@@ -81,7 +81,7 @@ impl Walk<'_> {
         }
         self.check_released(0)?;
         self.commit();
-        Ok(Next::End(Default::default(), Default::default()))
+        Ok(Next::end(Default::default(), Default::default()))
     }
 
     /// Nothing that this frame acquired is still held.

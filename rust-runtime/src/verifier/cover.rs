@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::{
     need::Need,
     planted::{Bug, on},
-    stack::{CELLS, Cell, Stack},
+    stack::{Cell, Stack, each_of},
     state::{Order, State},
     value::{Id, Link, Num, Pointer, Value},
 };
@@ -17,6 +17,9 @@ pub struct Fixed {
     pub symbol: Id,
     pub shift: i64,
 }
+
+/// Those of the loops that a way is inside of.
+pub type Counters = SmallVec<[Fixed; 4]>;
 
 impl Fixed {
     /// The link after the shift.
@@ -75,16 +78,13 @@ impl<'a> Cover<'a> {
         }
         for (index, (a, b)) in old.frames.iter().zip(&new.frames).enumerate() {
             let need = need.frames.get(index).copied().unwrap_or_default();
-            for reg in 0..a.regs.len() {
+            for reg in each_of(need.regs.into()) {
                 let is_exact = need.exact & 1 << reg != 0;
-                if need.regs & 1 << reg != 0 && !self.value(&a.regs[reg], &b.regs[reg], is_exact) {
+                if !self.value(&a.regs[reg], &b.regs[reg], is_exact) {
                     return false;
                 }
             }
-            if !std::rc::Rc::ptr_eq(a, b) && !self.stack(&a.stack, &b.stack, need.cells, need.exact_cells) {
-                return false;
-            }
-            if std::rc::Rc::ptr_eq(a, b) && !self.same_stack(&a.stack, need.cells, need.exact_cells) {
+            if !self.stack(&a.stack, &b.stack, need.cells, need.exact_cells) {
                 return false;
             }
         }
@@ -203,14 +203,13 @@ impl<'a> Cover<'a> {
         is_linked_alike(pair, link, new)
     }
 
-    /// Cells that a frame shares with itself: only links can differ from what the registers say.
-    fn same_stack(&mut self, stack: &Stack, cells: u128, exact: u128) -> bool {
-        self.stack(stack, stack, cells, exact)
-    }
-
     fn stack(&mut self, old: &Stack, new: &Stack, cells: u128, exact: u128) -> bool {
-        for cell in 0..old.cells().len().min(CELLS) {
-            if cells & 1u128 << cell != 0 && !self.cell(old, new, cell, cells, exact) {
+        // Of cells that are the same only links can differ from what the registers say.
+        let is_shared = old.is_shared_with(new);
+        for cell in each_of(cells & old.depth()) {
+            if is_shared && matches!(old.get(cell), Cell::Bytes { .. }) {
+                self.work += 1;
+            } else if !self.cell(old, new, cell, cells, exact) {
                 return false;
             }
         }

@@ -3,7 +3,7 @@
 
 mod loops;
 
-use super::{MAX_FRAMES, Reason, rejection::Stop};
+use super::{MAX_FRAMES, Reason, need::Flow, rejection::Stop};
 use crate::{
     helpers,
     isa::{Alu, Atomic, Op, Operand, R10},
@@ -22,6 +22,8 @@ pub struct Graph {
     heads: Vec<bool>,
     /// By slot: registers that may be read from here on before they are written.
     live: Vec<u16>,
+    /// By slot: what its instruction does with registers.
+    pub flows: Vec<Flow>,
     /// By slot: its place in the order in which its function is walked best.
     ranks: Vec<u32>,
 }
@@ -55,6 +57,7 @@ impl Graph {
             headers: vec![None; slots],
             heads: vec![false; slots],
             live: vec![ALL; slots],
+            flows: vec![Flow::default(); slots],
             ranks: vec![0; slots],
         };
         for function in &program.functions {
@@ -118,7 +121,7 @@ impl Graph {
         let mut pc = function.start;
         while pc < function.end {
             let op = Op::decode(insns, pc).map_err(|error| Stop::new(pc, error.into()))?;
-            self.ops[pc] = Some(op);
+            (self.ops[pc], self.flows[pc]) = (Some(op), Flow::of(op));
             pc += op.slots();
         }
         Ok(())

@@ -12,11 +12,11 @@ use std::rc::Rc;
 
 use super::{
     attempt::{At, are_same_loops},
-    cover::{Cover, Fixed},
+    cover::{Counters, Cover, Fixed},
     domain::Scalar,
     need::{FrameNeed, Need},
     planted::{Bug, on},
-    stack::{CELLS, Cell, Stack},
+    stack::{Cell, Stack, each_of},
     state::{ActiveLoop, Mark, State},
     value::{Id, Link, Num, Pointer, Target, Value},
     walk::{Walk, bytes_of},
@@ -70,7 +70,7 @@ impl Walk<'_> {
     }
 
     /// The last state stored at a slot, if it was in the same rounds of the same loops.
-    fn met_before(&self, pc: usize) -> Option<(usize, Vec<Fixed>)> {
+    fn met_before(&self, pc: usize) -> Option<(usize, Counters)> {
         let index = *self.table[pc].last()? as usize;
         let before = &self.stored[index].state.as_ref()?.loops;
         // Who came to a loop's head first is inside of it since then.
@@ -126,7 +126,7 @@ impl Join {
         let mut state = new.clone();
         for (index, (a, b)) in old.frames.iter().zip(&new.frames).enumerate() {
             let need = need.frames.get(index).copied().unwrap_or_default();
-            for reg in (0..a.regs.len()).filter(|reg| need.regs & 1 << reg != 0) {
+            for reg in each_of(need.regs.into()) {
                 let (x, y, is_exact) = (&a.regs[reg], &b.regs[reg], need.exact & 1 << reg != 0);
                 let is_covered = cover.value(x, y, is_exact);
                 if is_covered && !(self.is_wide && is_exact && x != y) {
@@ -152,7 +152,7 @@ impl Join {
         (old, new): (&Stack, &Stack),
         of: &State,
     ) -> Option<()> {
-        for cell in (0..old.cells().len().min(CELLS)).filter(|cell| need.cells & 1 << cell != 0) {
+        for cell in each_of(need.cells & old.depth()) {
             let is_covered = cover.cell(old, new, cell, need.cells, need.exact_cells);
             let is_exact = need.exact_cells & 1 << cell != 0;
             if is_covered && !(self.is_wide && is_exact && old.get(cell) != new.get(cell)) {

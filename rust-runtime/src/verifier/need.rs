@@ -5,7 +5,10 @@
 
 use smallvec::SmallVec;
 
-use super::{graph::Graph, stack::CELLS};
+use super::{
+    graph::{Graph, reads},
+    stack::CELLS,
+};
 use crate::isa::{Alu, Atomic, Op, Operand, Reg};
 
 /// What is needed of one frame: bit sets of registers and of cells.
@@ -19,7 +22,33 @@ pub struct FrameNeed {
     pub exact_cells: u128,
 }
 
+/// What an instruction does with registers, as bit sets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flow {
+    /// It reads and sets no more than this says, but for its step's effects.
+    is_plain: bool,
+    reads: u16,
+    written: u16,
+    /// Those whose numbers the result is made of.
+    sources: u16,
+}
+
+impl Flow {
+    pub fn of(op: Op) -> Flow {
+        let is_plain = !matches!(op, Op::Exit | Op::Local { .. } | Op::Branch { .. });
+        let (written, sources) = flow(op);
+        Flow { is_plain, reads: reads(op), written, sources }
+    }
+}
+
 impl FrameNeed {
+    /// From what is needed after a visit without effects to what is needed before it.
+    fn back_over(&mut self, flow: &Flow, demand: u16) {
+        let matters = self.exact & flow.written != 0;
+        self.regs = self.regs & !flow.written | flow.reads | demand;
+        self.exact = self.exact & !flow.written | if matters { flow.sources } else { 0 } | demand;
+    }
+
     pub const ALL: FrameNeed = FrameNeed { regs: ALL_REGS, exact: ALL_REGS, cells: u128::MAX, exact_cells: u128::MAX };
 }
 
@@ -64,23 +93,22 @@ pub struct Step {
     pub frame: u8,
     /// Registers whose numbers decided something.
     pub demand: u16,
-    pub effect: Effect,
+    effects: [Effect; 3],
     #[expect(clippy::box_collection, reason = "steps are many, and hardly one has more")]
-    pub more: Option<Box<Vec<Effect>>>,
+    more: Option<Box<Vec<Effect>>>,
     /// Where the visit is recorded, for tests.
     pub record: u32,
 }
 
 impl Step {
     pub fn new(pc: usize, frame: usize) -> Step {
-        Step { pc: pc as u32, frame: frame as u8, demand: 0, effect: Effect::default(), more: None, record: 0 }
+        Step { pc: pc as u32, frame: frame as u8, demand: 0, effects: Default::default(), more: None, record: 0 }
     }
 
     pub fn note(&mut self, effect: Effect) {
-        if self.effect.kind == EffectKind::None {
-            self.effect = effect;
-        } else {
-            self.more.get_or_insert_default().push(effect);
+        match self.effects.iter_mut().find(|effect| effect.kind == EffectKind::None) {
+            Some(free) => *free = effect,
+            None => self.more.get_or_insert_default().push(effect),
         }
     }
 
@@ -91,9 +119,13 @@ impl Step {
         }
     }
 
+    fn has_no_effects(&self) -> bool {
+        self.effects[0].kind == EffectKind::None
+    }
+
     pub fn effects(&self) -> impl Iterator<Item = &Effect> {
-        let first = (self.effect.kind != EffectKind::None).then_some(&self.effect);
-        first.into_iter().chain(self.more.iter().flat_map(|more| more.iter()))
+        let first = self.effects.iter().take_while(|effect| effect.kind != EffectKind::None);
+        first.chain(self.more.iter().flat_map(|more| more.iter()))
     }
 }
 
@@ -141,8 +173,12 @@ impl Need {
 
     /// From what is needed after a visit to what is needed before it.
     pub fn back(&mut self, step: &Step, graph: &Graph) {
-        let op = graph.ops[step.pc as usize].unwrap_or(Op::Exit);
         let frame = usize::from(step.frame);
+        let flow = &graph.flows[step.pc as usize];
+        if flow.is_plain && step.has_no_effects() {
+            return self.frame(frame).back_over(flow, step.demand);
+        }
+        let op = graph.ops[step.pc as usize].unwrap_or(Op::Exit);
         match op {
             Op::Exit if frame > 0 => self.back_over_return(frame),
             Op::Local { .. } => self.back_over_call(frame),

@@ -38,6 +38,8 @@ const EMPTY: Cell = Cell::Bytes { written: 0, zero: 0 };
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stack {
     cells: Rc<Vec<Cell>>,
+    /// Those that are `Word` or `Low`: few among many.
+    whole: u128,
 }
 
 /// Why bytes cannot be read or written.
@@ -71,9 +73,28 @@ pub fn whole_cells_of(start: i64, bytes: i64) -> u128 {
     cells_of(first, end - first)
 }
 
+/// The members of a set of cells, from the top of the stack downward.
+pub fn each_of(mut cells: u128) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let first = cells.trailing_zeros() as usize;
+        cells &= cells.wrapping_sub(1);
+        (first < CELLS).then_some(first)
+    })
+}
+
 impl Stack {
     pub fn cells(&self) -> &[Cell] {
         &self.cells
+    }
+
+    /// The cells that were ever written.
+    pub fn depth(&self) -> u128 {
+        if self.cells.len() >= CELLS { u128::MAX } else { (1 << self.cells.len()) - 1 }
+    }
+
+    /// They are one stack.
+    pub fn is_shared_with(&self, other: &Stack) -> bool {
+        Rc::ptr_eq(&self.cells, &other.cells)
     }
 
     pub fn get(&self, cell: usize) -> &Cell {
@@ -81,6 +102,8 @@ impl Stack {
     }
 
     pub fn set(&mut self, cell: usize, value: Cell) {
+        let bit = 1u128 << cell;
+        self.whole = if matches!(value, Cell::Word(_) | Cell::Low(_)) { self.whole | bit } else { self.whole & !bit };
         let cells = Rc::make_mut(&mut self.cells);
         if cell >= cells.len() {
             cells.resize(cell + 1, EMPTY);
@@ -92,6 +115,7 @@ impl Stack {
     pub fn truncate(&mut self, cells: usize) {
         if cells < self.cells.len() {
             Rc::make_mut(&mut self.cells).truncate(cells);
+            self.whole &= self.depth();
         }
     }
 
@@ -267,11 +291,7 @@ impl Stack {
 
     /// Numbers and offsets that may be linked.
     pub fn linked(&self) -> impl Iterator<Item = (usize, &Num)> {
-        self.cells.iter().enumerate().filter_map(|(index, cell)| match cell {
-            Cell::Word(number) => Some((index, &**number)),
-            Cell::Low(value) => value.linked().map(|number| (index, number)),
-            _ => None,
-        })
+        each_of(self.whole).filter_map(|cell| Some((cell, self.linked_at(cell)?)))
     }
 
     pub fn linked_at(&self, cell: usize) -> Option<&Num> {
@@ -292,7 +312,7 @@ impl Stack {
 
     /// Visits spilled registers. What does not change stays shared.
     pub fn for_each_spill(&mut self, mut visit: impl FnMut(&mut Value)) {
-        for cell in 0..self.cells.len() {
+        for cell in each_of(self.whole) {
             let Cell::Low(spilled) = &self.cells[cell] else { continue };
             let mut value = **spilled;
             visit(&mut value);
@@ -304,8 +324,8 @@ impl Stack {
 
     /// Spilled registers.
     pub fn spills(&self) -> impl Iterator<Item = (usize, &Value)> {
-        self.cells.iter().enumerate().filter_map(|(index, cell)| match cell {
-            Cell::Low(value) => Some((index, &**value)),
+        each_of(self.whole).filter_map(|cell| match &self.cells[cell] {
+            Cell::Low(value) => Some((cell, &**value)),
             _ => None,
         })
     }

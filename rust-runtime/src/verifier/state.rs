@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{
     domain::Scalar,
     planted::{Bug, on},
-    stack::Stack,
+    stack::{Stack, each_of},
     value::{Id, Link, Num, Value},
 };
 use crate::{
@@ -67,6 +67,27 @@ impl Order {
     /// Whoever knows `self` knows `other`.
     pub fn implies(self, other: Order) -> bool {
         (self.low, self.high) == (other.low, other.high) && self.gap >= other.gap
+    }
+}
+
+/// Where numbers are that depend on one symbol: by frame, sets of registers and of cells. Refinements leave it as it is.
+#[derive(Debug, Default)]
+pub struct Linked {
+    frames: SmallVec<[(u16, u128); 2]>,
+}
+
+impl Linked {
+    /// Visits frame, register or cell, and whether it is a cell. None: a visit ended it.
+    pub fn each(&self, mut visit: impl FnMut(usize, usize, bool) -> Option<()>) -> Option<()> {
+        for (frame, (regs, cells)) in self.frames.iter().enumerate() {
+            for reg in each_of(u128::from(*regs)) {
+                visit(frame, reg, false)?;
+            }
+            for cell in each_of(*cells) {
+                visit(frame, cell, true)?;
+            }
+        }
+        Some(())
     }
 }
 
@@ -143,6 +164,20 @@ impl Frame {
     pub fn reg(&self, reg: Reg) -> &Value {
         &self.regs[usize::from(reg)]
     }
+
+    /// Registers and cells with a number that depends on a symbol.
+    fn linked_to(&self, symbol: Id) -> (u16, u128) {
+        let is_linked = |value: &Value| value.linked().is_some_and(|number| number.link.symbol == symbol);
+        let mut regs = 0;
+        for (reg, value) in self.regs.iter().enumerate() {
+            regs |= u16::from(is_linked(value)) << reg;
+        }
+        let mut cells = 0;
+        for (cell, number) in self.stack.linked() {
+            cells |= u128::from(number.link.symbol == symbol) << cell;
+        }
+        (regs, cells)
+    }
 }
 
 impl State {
@@ -203,38 +238,41 @@ impl State {
         }
     }
 
+    /// The numbers that depend on a symbol.
+    pub fn linked_to(&self, symbol: Id) -> Linked {
+        if symbol == 0 {
+            return Linked::default();
+        }
+        Linked { frames: self.frames.iter().map(|frame| frame.linked_to(symbol)).collect() }
+    }
+
     /// A number was found to be in a smaller range: so are those that are linked to it. None: this cannot be.
     pub fn refine(&mut self, link: Link, range: &Scalar) -> Option<()> {
+        self.refine_linked(&self.linked_to(link.symbol), link, range)
+    }
+
+    /// The same, where it is known which are.
+    pub fn refine_linked(&mut self, linked: &Linked, link: Link, range: &Scalar) -> Option<()> {
         if link.symbol == 0 {
             return Some(());
         }
         self.refine_counter(link, range)?;
         let bounds = self.counter(link.symbol).copied();
-        for index in 0..self.frames.len() {
-            for reg in 0..self.frames[index].regs.len() {
-                let Some(number) = self.frames[index].regs[reg].linked() else { continue };
-                if number.link.symbol == link.symbol {
-                    let refined = refined(number, link, range, bounds)?;
-                    if refined != number.range
-                        && let Some(number) = self.frame_mut(index).regs[reg].linked_mut()
-                    {
-                        number.range = refined;
-                    }
-                }
+        linked.each(|frame, at, is_cell| {
+            let here = &self.frames[frame];
+            let number = if is_cell { here.stack.linked_at(at) } else { here.regs[at].linked() };
+            let Some(number) = number else { return Some(()) };
+            let refined = refined(number, link, range, bounds)?;
+            if refined == number.range {
+                return Some(());
             }
-            let linked = |(_, number): &(usize, &Num)| number.link.symbol == link.symbol;
-            let cells: Vec<(usize, Num)> =
-                self.frames[index].stack.linked().filter(linked).map(|(cell, number)| (cell, *number)).collect();
-            for (cell, number) in cells {
-                let refined = refined(&number, link, range, bounds)?;
-                if refined != number.range
-                    && let Some(number) = self.frame_mut(index).stack.linked_mut(cell)
-                {
-                    number.range = refined;
-                }
+            let here = self.frame_mut(frame);
+            let number = if is_cell { here.stack.linked_mut(at) } else { here.regs[at].linked_mut() };
+            if let Some(number) = number {
+                number.range = refined;
             }
-        }
-        Some(())
+            Some(())
+        })
     }
 
     /// What a number's range says of the counter that it depends on.

@@ -6,7 +6,7 @@ use super::{
     graph::Graph,
     need::{Effect, EffectKind, Need},
     planted::{Bug, on},
-    state::{Order, State},
+    state::{Linked, Order, State},
     value::{Id, Link, MapRef, Num, Pointer, Target, Value},
     walk::{MANY_ROUNDS, Next, Summary, Walk},
 };
@@ -228,7 +228,7 @@ impl Walk<'_> {
     ) -> Result<Next, Reason> {
         let (a, b) = (self.get(dst)?, self.operand(src)?);
         match (a, b) {
-            (Value::Number(a), Value::Number(b)) => self.compare(cond, width, (dst, a), (src, b), target, next),
+            (Value::Number(a), Value::Number(b)) => self.compare(cond, width, (dst, &a), (src, &b), target, next),
             (pointer, Value::Number(zero)) if zero.is_constant() == Some(0) => {
                 self.demand(src);
                 self.null_check(cond, width, pointer, target, next)
@@ -254,14 +254,14 @@ impl Walk<'_> {
         &mut self,
         cond: Cond,
         width: Width,
-        (dst, a): (Reg, Num),
-        (src, b): (Operand, Num),
+        (dst, a): (Reg, &Num),
+        (src, b): (Operand, &Num),
         target: usize,
         next: usize,
     ) -> Result<Next, Reason> {
-        let orders = self.orders(cond, width, &a, &b);
-        let decided = if distance(&a, &b) == Some(0) { cond.of_equals() } else { None };
-        let sides = [true, false].map(|taken| {
+        let orders = self.orders(cond, width, a, b);
+        let decided = if distance(a, b) == Some(0) { cond.of_equals() } else { None };
+        let side = |taken: bool| {
             if decided == Some(!taken) {
                 return None;
             }
@@ -270,36 +270,30 @@ impl Walk<'_> {
             let Some(order) = order else { return Some((x, y)) };
             let less = if order.low == a.link.symbol { Cond::Lt } else { Cond::Gt };
             x.refine(less, Width::W64, &y, true)
-        });
+        };
+        let mut sides = [side(true), side(false)];
         if matches!(cond, Cond::Eq | Cond::Ne) && orders != [None, None] {
             self.demand(Operand::Reg(dst));
             self.demand(src);
         }
         self.demand_if_decided(&sides, Operand::Reg(dst), src);
+        let linked = [a, b].map(|number| self.state.linked_to(number.link.symbol));
         if let [Some(_), Some(_)] = sides {
-            self.note_linked(a.link.symbol);
-            self.note_linked(b.link.symbol);
+            linked.iter().for_each(|linked| self.note_linked(linked));
         }
-        let trial = self.is_trial();
-        let sides = [true, false].map(|taken| {
-            let (mut x, y) = sides[usize::from(!taken)]?;
-            if trial && (cond == Cond::Ne) == taken && matches!(cond, Cond::Eq | Cond::Ne) {
-                x = self.approaching(&a, x, &b)?;
-            }
-            Some((x, y, orders[usize::from(!taken)]))
-        });
-        self.split(sides, target, next, |state, (x, y, order)| {
+        if matches!(cond, Cond::Eq | Cond::Ne) && self.is_trial() {
+            let unequal = &mut sides[usize::from(cond == Cond::Eq)];
+            *unequal = unequal.and_then(|(x, y)| Some((self.approaching(a, x, b)?, y)));
+        }
+        let both = [sides[0].as_ref().zip(Some(orders[0])), sides[1].as_ref().zip(Some(orders[1]))];
+        self.split(both, target, next, |state, ((x, y), order)| {
             order.into_iter().for_each(|order| state.learn(order));
-            if let Value::Number(number) = &mut state.top_mut().regs[usize::from(dst)] {
-                number.range = x;
+            narrow(state, dst, x);
+            if let Operand::Reg(src) = src {
+                narrow(state, src, y);
             }
-            if let Operand::Reg(src) = src
-                && let Value::Number(number) = &mut state.top_mut().regs[usize::from(src)]
-            {
-                number.range = y;
-            }
-            state.refine(a.link, &x)?;
-            state.refine(b.link, &y)
+            state.refine_linked(&linked[0], a.link, x)?;
+            state.refine_linked(&linked[1], b.link, y)
         })
     }
 
@@ -359,24 +353,13 @@ impl Walk<'_> {
     }
 
     /// Everything that a refinement of a symbol may change.
-    fn note_linked(&mut self, symbol: Id) {
-        if symbol == 0 {
-            return;
-        }
-        for (index, frame) in self.state.frames.iter().enumerate() {
-            for (reg, value) in frame.regs.iter().enumerate() {
-                if value.linked().is_some_and(|number| number.link.symbol == symbol) {
-                    let (frame, first) = (index as u8, reg as u8);
-                    self.step.note(Effect { kind: EffectKind::LinkedReg, frame, first, last: first });
-                }
-            }
-            for (cell, number) in frame.stack.linked() {
-                if number.link.symbol == symbol {
-                    let (frame, first) = (index as u8, cell as u8);
-                    self.step.note(Effect { kind: EffectKind::LinkedCell, frame, first, last: first });
-                }
-            }
-        }
+    fn note_linked(&mut self, linked: &Linked) {
+        let step = &mut self.step;
+        let _ = linked.each(|frame, at, is_cell| {
+            let kind = if is_cell { EffectKind::LinkedCell } else { EffectKind::LinkedReg };
+            step.note(Effect { kind, frame: frame as u8, first: at as u8, last: at as u8 });
+            Some(())
+        });
     }
 
     /// Goes where a branch can go; with two ways, the one that stays in the innermost loop comes first.
@@ -425,7 +408,7 @@ impl Walk<'_> {
         self.commit();
         match possible {
             Some(()) => Ok(Next::Go(to)),
-            None => Ok(Next::End(Need::all(self.state.frames.len()), Summary::default())),
+            None => Ok(Next::end(Need::all(self.state.frames.len()), Summary::default())),
         }
     }
 
@@ -507,8 +490,9 @@ impl Walk<'_> {
             sides[unequal] = sides[unequal].and_then(|(x, y)| Some((self.approaching(&a.offset, x, &b.offset)?, y)));
         }
         if let [Some(_), Some(_)] = sides {
-            self.note_linked(a.offset.link.symbol);
-            self.note_linked(b.offset.link.symbol);
+            for pointer in [&a, &b] {
+                self.note_linked(&self.state.linked_to(pointer.offset.link.symbol));
+            }
         }
         self.split(sides, target, next, |state, (x, y)| {
             let mut narrow = |reg: Reg, range: Scalar| {
@@ -569,6 +553,15 @@ impl Walk<'_> {
     }
 }
 
+/// A number in a register was found to be in a smaller range.
+fn narrow(state: &mut State, reg: Reg, range: &Scalar) {
+    if state.reg(reg).number().is_some_and(|number| number.range != *range)
+        && let Value::Number(number) = &mut state.top_mut().regs[usize::from(reg)]
+    {
+        number.range = *range;
+    }
+}
+
 /// Bytes that a buffer may have at most.
 const MAX_BUFFER: i64 = 0xffff;
 
@@ -624,6 +617,14 @@ fn times(link: Link, by: i64) -> Option<Link> {
 
 /// A 32-bit operation gives what the 64-bit one would: nothing is cut off.
 fn is_same_in_64(op: Alu, a: &Num, b: &Num) -> bool {
+    let most = match op {
+        Alu::Add => a.range.umax().checked_add(b.range.umax()),
+        Alu::Mul => a.range.umax().checked_mul(b.range.umax()),
+        _ => None,
+    };
+    if most.is_some_and(|most| most <= u32::MAX.into()) {
+        return true;
+    }
     let wide = a.range.alu(op, &b.range, Width::W64);
     // The lower half of a result depends on the lower halves alone.
     wide.is_half()

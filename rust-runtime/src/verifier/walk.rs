@@ -4,10 +4,12 @@
 //! stored, heads of loops that are being proved. A way ends at an exit, or at a stored state that covers it; then what it
 //! needed ([`Need`]) and what it may cost ([`Summary`]) go back through the chain, so that every stored state knows both.
 
+use smallvec::{SmallVec, smallvec};
+
 use super::{
     Facts, MAX_VISITED, Reason,
     attempt::{Attempt, Meeting},
-    cover::{Cover, Fixed},
+    cover::{Counters, Cover, Fixed},
     graph::Graph,
     loosen::Loosened,
     need::{Need, Step},
@@ -42,12 +44,12 @@ pub const MANY_ROUNDS: u32 = 64;
 pub struct Summary {
     pub exit: u64,
     /// By the attempt's number.
-    pub backs: Vec<(u32, u64)>,
+    pub backs: SmallVec<[(u32, u64); 1]>,
 }
 
 impl Summary {
     pub fn back(attempt: u32) -> Summary {
-        Summary { exit: 0, backs: vec![(attempt, 0)] }
+        Summary { exit: 0, backs: smallvec![(attempt, 0)] }
     }
 
     pub fn add(&mut self, cost: u64) {
@@ -135,8 +137,21 @@ pub enum Resume {
 #[derive(Debug)]
 pub enum Next {
     Go(usize),
-    /// The way ends; what followed needs that much and costs that much.
-    End(Need, Summary),
+    /// The way ends.
+    End(Box<Ending>),
+}
+
+/// Where a way ends: what followed needs that much and costs that much.
+#[derive(Debug, Default)]
+pub struct Ending {
+    pub need: Need,
+    pub summary: Summary,
+}
+
+impl Next {
+    pub fn end(need: Need, summary: Summary) -> Next {
+        Next::End(Box::new(Ending { need, summary }))
+    }
 }
 
 /// What was used of the budgets.
@@ -235,7 +250,7 @@ impl<'a> Walk<'a> {
             rules,
             options,
             recorder,
-            state: State { frames: smallvec::smallvec![std::rc::Rc::new(frame)], ..State::default() },
+            state: State { frames: smallvec![std::rc::Rc::new(frame)], ..State::default() },
             pc: program.functions[0].start,
             step: Step::new(0, 0),
             steps: Vec::new(),
@@ -268,7 +283,7 @@ impl<'a> Walk<'a> {
                     self.pc = pc;
                     false
                 }
-                Ok(Next::End(need, summary)) => self.finish(need, summary)?,
+                Ok(Next::End(ending)) => self.finish(*ending)?,
                 Err(stop) => self.recover(stop)?,
             };
             if is_done {
@@ -354,7 +369,7 @@ impl<'a> Walk<'a> {
     fn arrive(&mut self) -> Result<Option<Next>, Stop> {
         let pc = self.pc;
         if !self.state.loops.is_empty() && self.leave_loops(pc) {
-            return Ok(Some(Next::End(Need::default(), Summary::default())));
+            return Ok(Some(Next::end(Need::default(), Summary::default())));
         }
         if self.graph.is_head(pc) {
             return self.arrive_at_head(pc);
@@ -534,7 +549,7 @@ impl<'a> Walk<'a> {
             let stored = &mut self.stored[index];
             if holds && is_cheap {
                 stored.hits += 1;
-                return Ok(Some(Next::End(stored.need.clone(), stored.summary.clone())));
+                return Ok(Some(Next::end(stored.need.clone(), stored.summary.clone())));
             }
             stored.misses += 1;
             // States that never cover anything only cost time.
@@ -549,8 +564,8 @@ impl<'a> Walk<'a> {
     }
 
     /// The counters of loops that a stored state leads back to, which this way must be inside of too.
-    pub fn counters_in_common(&self, stored: usize) -> Option<Vec<Fixed>> {
-        let mut fixed = Vec::new();
+    pub fn counters_in_common(&self, stored: usize) -> Option<Counters> {
+        let mut fixed = Counters::new();
         for &(number, _) in &self.stored[stored].summary.backs {
             if !self.state.loops.iter().any(|active| active.attempt == number) {
                 return None;
@@ -625,7 +640,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A way has come to its end: tells the chain, and turns to what waits. True: nothing does.
-    pub fn finish(&mut self, mut need: Need, mut summary: Summary) -> Result<bool, Stop> {
+    pub fn finish(&mut self, Ending { mut need, mut summary }: Ending) -> Result<bool, Stop> {
         let mut cost = std::mem::take(&mut self.cost);
         loop {
             let before = self.steps_before();

@@ -312,6 +312,7 @@ impl<'a, 'b> Guess<'a, 'b> {
             let merged = match (a.get(cell), b.get(cell)) {
                 // With their lower halves.
                 (Cell::High, Cell::High) => continue,
+                (Cell::Bytes { .. }, Cell::Bytes { .. }) if a.get(cell) == b.get(cell) => continue,
                 (Cell::Low(x), Cell::Low(y)) => match self.merge_value(x, y, At::Cell(frame, cell), number) {
                     Value::Unset => {
                         stack.set(cell - 1, bytes(cell - 1));

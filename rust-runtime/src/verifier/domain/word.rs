@@ -99,7 +99,7 @@ impl Word {
     ///
     /// The non-negative and the negative members are two intervals of unsigned numbers. Each shrinks to its outermost members.
     /// Their ends then share all bits that the interval fixes, so that one pass is enough.
-    #[inline]
+    #[inline(always)]
     pub fn reduce(self, n: u32) -> Option<Word> {
         if self.smin >= 0 || self.umax <= signed_max(n) as u64 {
             return self.reduce_non_negative();
@@ -130,7 +130,7 @@ impl Word {
     }
 
     /// The same of numbers that are not negative: one interval.
-    #[inline]
+    #[inline(always)]
     fn reduce_non_negative(self) -> Option<Word> {
         let most = u64::try_from(self.smax).ok()?;
         let (low, high) = self.shrink(self.umin.max(self.smin.max(0) as u64), self.umax.min(most))?;
@@ -267,6 +267,7 @@ impl Word {
         }
     }
 
+    #[inline]
     /// A result between `low` and `high` before it is cut to `n` bits, as unsigned and as signed operands see it.
     fn wrapped(bits: Tnum, unsigned: (i128, i128), signed: (i128, i128), n: u32) -> Word {
         let everything = Word::unknown(n);
