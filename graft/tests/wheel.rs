@@ -9,10 +9,12 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// cargo puts examples beside the folder of tests.
+/// Cargo puts examples beside the folder of tests or, where that is outside of the checkout (build.build-dir), into the target folder.
 fn probe() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().join("examples/libgraft_probe.so")
+    let folders = [test.parent().unwrap().parent().unwrap().to_owned(), root().join("target/debug")];
+    let probes = folders.map(|folder| folder.join("examples/libgraft_probe.so"));
+    probes.iter().find(|probe| probe.exists()).unwrap_or(&probes[0]).clone()
 }
 
 fn run(scenario: &str, environment: &str, variables: &[(&str, &str)]) {

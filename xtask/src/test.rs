@@ -56,8 +56,8 @@ const STEPS: &[Step] = &[
     step("rust tests", &["build tests", "build extension"], rust_tests),
     step("python tests", &["wheel"], python_tests),
     step("python's world", &["python tests"], python_world),
-    step("sql and end-to-end tests", &["rust tests", "python's world"], database_tests),
-    step("harness", &["sql and end-to-end tests"], bench::check),
+    step("sql and end-to-end tests", &["python's world"], database_tests),
+    step("harness", &["rust tests", "sql and end-to-end tests"], bench::check),
 ];
 
 /// What the engine's tests need, then they.
@@ -70,9 +70,9 @@ const ENGINE_STEPS: &[Step] = &[
     step("build extension", &["engine", "build programs"], build_extension),
     step("clippy", &["engine", "tpc-h data"], engine_clippy),
     step("rust tests", &["clippy", "build extension"], engine_rust_tests),
-    step("sql and end-to-end tests", &["rust tests", "series"], || engine_pytest("tests", &["sql", "e2e"])),
-    step("engine tests", &["sql and end-to-end tests"], || engine_pytest("tests", &["engine"])),
-    step("instructions", &["sql and end-to-end tests"], || instructions::run(instructions::Args::check())),
+    step("sql and end-to-end tests", &["tpc-h data", "series", "build extension"], engine_database_tests),
+    step("engine tests", &["rust tests", "sql and end-to-end tests"], || engine_pytest(&["engine"])),
+    step("instructions", &["rust tests", "sql and end-to-end tests"], count_instructions),
     step("harness", &["engine tests", "instructions"], bench::check_engine),
 ];
 
@@ -207,11 +207,18 @@ fn pytest(folder: &str) -> Result<()> {
     process::run(Venv::ensure()?.command(&folder).args(["-m", "pytest", "-p", "no:cacheprovider"]))
 }
 
-fn engine_pytest(folder: &str, arguments: &[&str]) -> Result<()> {
-    let folder = paths::root().join(folder);
-    let mut command = Venv::for_engine()?.command(&folder);
-    command.args(["-m", "pytest", "-p", "no:cacheprovider"]).args(arguments);
+fn engine_database_tests() -> Result<()> {
+    engine_pytest(&["sql", "e2e"])
+}
+
+fn engine_pytest(folders: &[&str]) -> Result<()> {
+    let mut command = Venv::for_engine()?.command(&paths::root().join("tests"));
+    command.args(["-m", "pytest", "-p", "no:cacheprovider"]).args(folders);
     process::run(engine::drive(&mut command, &engine::find()?.library(Kind::Hooked)))
+}
+
+fn count_instructions() -> Result<()> {
+    instructions::run(instructions::Args::check())
 }
 
 fn engine_clippy() -> Result<()> {

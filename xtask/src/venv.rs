@@ -85,7 +85,8 @@ impl Venv {
 
     /// `pip install <arguments>`.
     pub fn pip_install(&self, arguments: &[&str]) -> Result<()> {
-        let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        // What is imported is compiled then.
+        let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"];
         process::run(self.command(&paths::root()).args(options).args(arguments))
     }
 
