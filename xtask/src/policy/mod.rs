@@ -145,7 +145,6 @@ fn all_alone(args: &Args) -> Result<()> {
     let all: Vec<&Policy> = policies().collect();
     let losses = alone::losses(&venv.python(), &database, &all, args.tpch_runs.max(1))?;
     for (policy, loss) in all.into_iter().zip(losses) {
-        println!("{:<20} {loss}", policy.name);
         let path = folder(policy)?.join("report.json");
         if path.is_file() {
             let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
