@@ -13,7 +13,7 @@
 use crate::compile::{Compiler, Toolchain, Unit};
 use crate::icu::{self, Icu};
 use crate::link::run;
-use crate::{Layout, Prepared, lock, object_name, read, series, sha256, units, write};
+use crate::{Layout, Prepared, lock, object_name, read, series, sha256, units, write, write_if_different};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -241,9 +241,7 @@ fn without(layout: &Layout, prepared: &Prepared, tree: &units::Tree, path: &Path
 /// A file with this text that is compiled in place of one of DuckDB's.
 fn instead_of(layout: &Layout, path: &Path, text: &str) -> Result<PathBuf> {
     let file = layout.work.join("unity").join(path.file_name().unwrap_or_default());
-    if !read(&file).is_ok_and(|present| present == text.as_bytes()) {
-        write(&file, text.as_bytes())?;
-    }
+    write_if_different(&file, text.as_bytes())?;
     Ok(layout.below(file))
 }
 

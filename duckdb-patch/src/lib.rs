@@ -178,6 +178,20 @@ fn write(path: &Path, contents: &[u8]) -> Result<()> {
     attempt().with_context(|| format!("writing {}", path.display()))
 }
 
+/// Writes a file unless it holds that already: it keeps its time then, and what is made of it is not made again.
+fn write_if_different(path: &Path, contents: &[u8]) -> Result<()> {
+    if std::fs::read(path).is_ok_and(|present| present == contents) {
+        return Ok(());
+    }
+    write(path, contents)
+}
+
+/// Puts a new file in the place of one that may be there, in the same way.
+pub fn put(new: &Path, path: &Path) -> Result<()> {
+    write_if_different(path, &read(new)?)?;
+    std::fs::remove_file(new).with_context(|| format!("removing {}", new.display()))
+}
+
 /// An empty folder for the one test that has this name for it, below `target/`: what a test leaves is cleared when it runs again.
 #[cfg(test)]
 fn scratch(name: &str) -> PathBuf {
@@ -185,4 +199,28 @@ fn scratch(name: &str) -> PathBuf {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder.canonicalize().unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_stays_the_same_keeps_its_time() {
+        let folder = scratch("put");
+        let (new, old) = (folder.join("new"), folder.join("old"));
+        let give = |bytes: &str| {
+            std::fs::write(&new, bytes).unwrap();
+            put(&new, &old).unwrap();
+            assert!(!new.exists());
+            assert_eq!(std::fs::read_to_string(&old).unwrap(), bytes);
+        };
+        give("one");
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+        give("one");
+        assert_eq!(old.metadata().unwrap().modified().unwrap(), long_ago);
+        give("two");
+        assert_ne!(old.metadata().unwrap().modified().unwrap(), long_ago);
+    }
 }

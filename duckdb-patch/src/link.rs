@@ -68,13 +68,10 @@ pub fn link(
         .args(objects.units)
         .args(objects.shim)
         .args([Path::new("-Wl,--no-as-needed"), &stub, Path::new("-Wl,--as-needed"), Path::new("-o"), &full]))?;
-    let staged = path("duckbpf-graft.so.new");
-    run(Command::new("strip").arg("--strip-all").arg(&full).arg("-o").arg(&staged))?;
-    // The same image keeps its time: the extension carries it, and would be built again.
-    if !read(&image).is_ok_and(|present| read(&staged).is_ok_and(|new| new == present)) {
-        std::fs::rename(&staged, &image).with_context(|| format!("writing {}", image.display()))?;
-    }
-    crate::series::remove_if_present(&staged)?;
+    let stripped = path("duckbpf-graft.so.stripped");
+    run(Command::new("strip").arg("--strip-all").arg(&full).arg("-o").arg(&stripped))?;
+    // The extension carries it, and would be built again.
+    crate::put(&stripped, &image)?;
     let size = std::fs::metadata(&image).with_context(|| format!("reading {}", image.display()))?.len();
     let manifest = Manifest {
         series: series.into(),

@@ -3,7 +3,7 @@
 //! Patches are git diffs with paths below the archive's root (`a/duckdb/src/...`). They are applied in memory, exactly
 //! (no fuzz), and only files whose contents differ are written, so that a rebuild compiles what a changed patch touches.
 
-use crate::{hex, read_text, sources::Trees};
+use crate::{hex, read_text, sources::Trees, write_if_different};
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,13 +139,6 @@ fn restore_untouched(trees: &Trees, touched: &BTreeSet<PathBuf>) -> Result<()> {
 fn write_list(record: &Path, paths: &BTreeSet<PathBuf>) -> Result<()> {
     let text: String = paths.iter().map(|path| format!("{}\n", path.display())).collect();
     write_if_different(record, text.as_bytes())
-}
-
-fn write_if_different(path: &Path, contents: &[u8]) -> Result<()> {
-    if std::fs::read(path).is_ok_and(|present| present == contents) {
-        return Ok(());
-    }
-    crate::write(path, contents)
 }
 
 pub(crate) fn remove_if_present(path: &Path) -> Result<()> {

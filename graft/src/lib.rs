@@ -35,7 +35,8 @@ pub use hosts::{HostBuild, KnownBuild, known_builds};
 use duckbpf_abi::duckbpf_host;
 use module::Module;
 use slots::Slots;
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -73,8 +74,8 @@ impl Installed {
     }
 
     /// Functions that the graft may leave to the host's own code, and the addresses of that, 0 where it has none. For tests.
-    pub fn stock_code(&self) -> impl Iterator<Item = (&'static std::ffi::CStr, usize)> {
-        stock::entries(self.host).map(|(symbol, code)| (symbol, code.load(std::sync::atomic::Ordering::Acquire).addr()))
+    pub fn stock_code(&self) -> impl Iterator<Item = (&'static CStr, usize)> {
+        stock::entries(self.host).map(|(symbol, code)| (symbol, code.load(Ordering::Acquire).addr()))
     }
 
     /// Address of every slot, with the function's name and what the slot holds now. For tests.

@@ -126,16 +126,21 @@ def slots():
     assert _duckdb.__file__ not in graft[0]
 
 
+def two_copies():
+    """The second one still knows the slots when the first has undone them."""
+    probe, keeper = Probe(), Probe(shutil.copy(PROBE, f"{SCRATCH.name}/keeper.so"))
+    probe.installed()
+    keeper.installed()
+    return probe, keeper
+
+
 def stock_code():
     """What the graft leaves to the host is the host's own, the function that its slots led to before."""
     import _duckdb
 
     con = connect()
     before = results(con)
-    probe = Probe()
-    probe.installed()
-    keeper = Probe(shutil.copy(PROBE, f"{SCRATCH.name}/keeper.so"))
-    keeper.installed()
+    probe, keeper = two_copies()
     code = dict(probe("stock_code"))
     assert len(code) >= 3 and all(mapping_of(address)[0] == _duckdb.__file__ for address in code.values()), code
     assert dict(keeper("stock_code")) == code
@@ -151,10 +156,7 @@ def undo():
 
     con = connect()
     before = results(con)
-    probe = Probe()
-    probe.installed()
-    keeper = Probe(shutil.copy(PROBE, f"{SCRATCH.name}/keeper.so"))
-    keeper.installed()
+    probe, keeper = two_copies()
     assert probe("undo") == {}
     slots = keeper("slots")
     assert slots and all(mapping_of(value)[0] == _duckdb.__file__ for _, value in slots)

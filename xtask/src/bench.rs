@@ -169,9 +169,8 @@ pub fn test_data() -> Result<()> {
 
 /// The harness on what was built: the generator's own tests, and a small comparison, whose results must be equal.
 pub fn check() -> Result<()> {
-    let tests =
-        ["test", "--quiet", "--package", "duckbpf-tpch", "--features", "data", "--test", "data", "--target-dir"];
-    process::run(process::cargo(&paths::root(), tests).arg(paths::target("")))?;
+    let tests = ["test", "--quiet", "--package", "duckbpf-tpch", "--features", "data", "--test", "data"];
+    process::run(&mut process::cargo_here(&paths::root(), &tests))?;
     check_carrier("graft")
 }
 
@@ -211,27 +210,9 @@ fn prepare(args: &Tpch) -> Result<Setup> {
 pub fn data(sf: f64, venv: &Venv) -> Result<PathBuf> {
     let database = paths::target("bench").join("data").join(format!("tpch-sf{sf}.duckdb"));
     if !database.exists() {
-        let build = [
-            "run",
-            "--package",
-            "duckbpf-tpch",
-            "--features",
-            "data",
-            "--bin",
-            "tpch-data",
-            "--locked",
-            "--target-dir",
-        ];
-        let mut generator = process::cargo(&paths::root(), build);
-        generator
-            .arg(paths::target(""))
-            .arg("--")
-            .arg("--sf")
-            .arg(sf.to_string())
-            .arg("--python")
-            .arg(venv.python())
-            .arg("--out")
-            .arg(&database);
+        let run = ["run", "--package", "duckbpf-tpch", "--features", "data", "--bin", "tpch-data", "--locked", "--"];
+        let mut generator = process::cargo_here(&paths::root(), &run);
+        generator.arg("--sf").arg(sf.to_string()).arg("--python").arg(venv.python()).arg("--out").arg(&database);
         process::run(&mut generator).with_context(|| format!("cannot make the data of scale factor {sf}"))?;
     }
     Ok(database)

@@ -1,5 +1,6 @@
 //! Running other programs, with errors that say which one failed and how.
 
+use crate::paths;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,13 @@ pub fn find(program: &str) -> Option<PathBuf> {
 pub fn cargo<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(folder).args(arguments);
+    command
+}
+
+/// The same, and what it builds goes to the checkout's own `target/`, where both workspaces find what they have in common.
+pub fn cargo_here(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = cargo(folder, &arguments[..1]);
+    command.arg("--target-dir").arg(paths::target("")).args(&arguments[1..]);
     command
 }
 

@@ -67,41 +67,6 @@ fn compile(folder: &Path, out: &Path, mcpu: &str) -> Result<PathBuf> {
             .arg(&new),
     )
     .with_context(|| format!("extensions-c/{name} does not compile"))?;
-    put(&new, &object)?;
+    duckbpf_patch::put(&new, &object)?;
     Ok(object)
-}
-
-/// Puts a file in another's place, unless they are the same: what is made of an old one that stays is not made again.
-fn put(new: &Path, old: &Path) -> Result<()> {
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    if old.exists() && read(old)? == read(new)? {
-        return std::fs::remove_file(new).with_context(|| format!("cannot remove {}", new.display()));
-    }
-    std::fs::rename(new, old).with_context(|| format!("cannot write {}", old.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_object_that_stays_the_same_keeps_its_time() {
-        let folder = paths::target("tmp").join(format!("programs-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let (new, old) = (folder.join("new"), folder.join("old"));
-        let give = |bytes: &str| {
-            std::fs::write(&new, bytes).unwrap();
-            put(&new, &old).unwrap();
-            assert!(!new.exists());
-            assert_eq!(std::fs::read_to_string(&old).unwrap(), bytes);
-        };
-        give("one");
-        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
-        std::fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
-        give("one");
-        assert_eq!(old.metadata().unwrap().modified().unwrap(), long_ago);
-        give("two");
-        assert_ne!(old.metadata().unwrap().modified().unwrap(), long_ago);
-        std::fs::remove_dir_all(&folder).unwrap();
-    }
 }

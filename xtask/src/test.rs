@@ -238,10 +238,8 @@ fn engine_cargo(arguments: &[&str]) -> Result<()> {
     process::run(system::hint_libclang(&mut command))
 }
 
-/// Builds both workspaces in one folder, where many of their dependencies are the same.
 fn cargo(folder: &Path, arguments: &[&str]) -> Result<()> {
-    let mut command = process::cargo(folder, &arguments[..1]);
-    command.arg("--target-dir").arg(paths::target("")).args(&arguments[1..]);
+    let mut command = process::cargo_here(folder, arguments);
     process::run(system::hint_libclang(&mut command)).with_context(|| format!("in {}", folder.display()))
 }
 

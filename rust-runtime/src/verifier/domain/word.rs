@@ -267,8 +267,8 @@ impl Word {
         }
     }
 
-    #[inline]
     /// A result between `low` and `high` before it is cut to `n` bits, as unsigned and as signed operands see it.
+    #[inline]
     fn wrapped(bits: Tnum, unsigned: (i128, i128), signed: (i128, i128), n: u32) -> Word {
         let everything = Word::unknown(n);
         let (umin, umax) = wrapped_unsigned(unsigned.0, unsigned.1, n).unwrap_or((everything.umin, everything.umax));
