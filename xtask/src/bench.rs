@@ -96,6 +96,9 @@ struct Tpch {
     /// Leave the attached configuration out, for a narrower interval in the same time; into target/bench/tpch-sfN-detached/
     #[arg(long, conflicts_with_all = ["programs", "sweep"])]
     detached_only: bool,
+    /// Leave the detached configuration out, likewise; into target/bench/tpch-sfN-attached/
+    #[arg(long, conflicts_with_all = ["detached_only", "sweep", "others"])]
+    attached_only: bool,
     /// Take the extension and the programs as they were built last
     #[arg(long)]
     no_build: bool,
@@ -120,6 +123,7 @@ impl Tpch {
             carrier: "graft".to_owned(),
             others: false,
             detached_only: false,
+            attached_only: false,
             no_build: false,
             stock_only: false,
         }
@@ -264,6 +268,8 @@ fn folder(args: &Tpch) -> PathBuf {
     let mut folder = report_folder(args.sf, &args.carrier).into_os_string();
     if args.detached_only {
         folder.push("-detached");
+    } else if args.attached_only {
+        folder.push("-attached");
     }
     folder.into()
 }
@@ -311,8 +317,8 @@ fn bar(steps: usize) -> Result<ProgressBar> {
     Ok(ProgressBar::new(steps as u64).with_style(style.progress_chars("=> ")))
 }
 
-/// One comparison: what was asked for, and what it compares. The first configuration is stock; where the extension takes part, the next is
-/// detached, and then comes attached.
+/// One comparison: what was asked for, and what it compares. The first configuration is stock; where the extension takes part, then come detached
+/// and attached, or the one of them that was asked for, and then what else was asked for.
 struct Bench<'a> {
     args: &'a Tpch,
     setup: &'a Setup,
@@ -331,7 +337,10 @@ impl<'a> Bench<'a> {
             named => find_programs(named.iter().map(String::as_str))?,
         };
         let loaded = |name: &str, programs| Configuration { name: name.to_owned(), hooks: Hooks::Loaded(programs) };
-        let mut configurations = vec![stock, loaded("detached", Vec::new())];
+        let mut configurations = vec![stock];
+        if !args.attached_only {
+            configurations.push(loaded("detached", Vec::new()));
+        }
         if args.detached_only {
             return Ok(Self { args, setup, attached: Vec::new(), configurations });
         }
@@ -368,7 +377,8 @@ impl<'a> Bench<'a> {
         rounds(&comparison, runs.div_ceil(2)..runs, runs, &mut times)?;
         let calls = self.calls()?;
         let (reload, statement_us) = self.reloads()?;
-        let measured = Measured { stock: &times[0], detached: times.get(1), attached: times.get(2), calls: &calls };
+        let of = |name: &str| names.iter().position(|known| *known == name).map(|place| &times[place]);
+        let measured = Measured { stock: &times[0], detached: of("detached"), attached: of("attached"), calls: &calls };
         let (others, sets): (Vec<_>, Vec<_>) = self.sets(&times).into_iter().partition(|(is_other, _)| *is_other);
         let report = Report {
             carrier: self.args.carrier.clone(),
@@ -397,9 +407,14 @@ impl<'a> Bench<'a> {
         report.beside(&report_folder(self.args.sf, other))
     }
 
+    /// Beside the times of queries: calls, reloads, swaps.
+    fn measures_more(&self) -> bool {
+        !self.attached.is_empty() && !self.args.attached_only
+    }
+
     /// Swaps programs while queries run, and tells what that did to them.
     fn live_swap(&self, times: &[Times]) -> Result<Option<Swap>> {
-        if self.attached.is_empty() {
+        if !self.measures_more() {
             return Ok(None);
         }
         step(&format!("live swap: {SWAP_CLIENTS} clients run the queries while the programs change, {SWAP_SECONDS} s"));
@@ -416,7 +431,7 @@ impl<'a> Bench<'a> {
     }
 
     fn calls(&self) -> Result<Vec<Calls>> {
-        if self.attached.is_empty() {
+        if !self.measures_more() {
             return Ok(Vec::new());
         }
         step("hook calls of each query");
@@ -437,7 +452,7 @@ impl<'a> Bench<'a> {
 
     /// Of the engine: the wheel cannot be linked into a program.
     fn boot(&self) -> Result<Option<Boot>> {
-        if self.args.carrier != "engine" || self.attached.is_empty() {
+        if self.args.carrier != "engine" || !self.measures_more() {
             return Ok(None);
         }
         step("starts of a process");
@@ -446,7 +461,7 @@ impl<'a> Bench<'a> {
 
     /// And what an empty statement takes, in microseconds.
     fn reloads(&self) -> Result<(Vec<Reload>, Option<f64>)> {
-        if self.attached.is_empty() {
+        if !self.measures_more() {
             return Ok((Vec::new(), None));
         }
         step(&format!("{} reloads of each program", self.args.reloads));
