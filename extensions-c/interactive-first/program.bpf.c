@@ -1,22 +1,22 @@
 /* Short queries run before long ones, by levels. A query's level is how much CPU it will need, as queries of its fingerprint needed
- * before, or, while nobody knows, how much it has used; or its tag says it. */
+ * before, or, while nobody knows, a part of what it has used; or its tag says it. */
 #include "duckbpf.h"
 
 LICENSE("MIT");
 
 /* Queries of the last level are long. The upper end of each other level is half of the next one's. */
 #define LONG (DUCKBPF_CLASS_COUNT - 1)
-#define UNKNOWN (LONG - 1)
 #define MILLISECOND 1000000ULL
 
 /* Thread CPU from which a query is long; 0: learned, see long_ns(). */
 const volatile __u64 heavy_ms = 0;
 /* Under load a query needs more CPU than alone: so many times what was remembered before it counts with what it uses. */
 const volatile __u64 slack = 3;
+/* Of what a query that nobody knows used, the part that counts is one in so many: it may be a short one under load, and long ones that
+ * nobody knows lose little by sharing the machine for a while longer. */
+const volatile __u64 doubt = 4;
 /* 0: forget what queries cost before. */
 const volatile __u32 remember = 1;
-/* 1: queries that nobody knows share the machine until they are long, all of one level. 0: who used least goes first. */
-const volatile __u32 share_unknown = 0;
 /* Chunks of a long query's slice while others are there, of a shorter one's, and of one that is alone. */
 const volatile __u32 heavy_chunks = 5;
 const volatile __u32 light_chunks = 20;
@@ -129,8 +129,7 @@ static __always_inline __u32 expected_level(__u32 tag, __u64 fingerprint, __u64 
 		used /= slack ? slack : 1;
 		return level_of(*known > used ? *known : used);
 	}
-	level = level_of(used);
-	return share_unknown && level < LONG ? UNKNOWN : level;
+	return level_of(used / (doubt ? doubt : 1));
 }
 
 static __always_inline struct present *present(void)
@@ -201,9 +200,7 @@ __u64 interactive_first(struct duckbpf_run_task_ctx *ctx)
 		if (ctx->older_waiting || (ctx->site == DUCKBPF_RUN_WORKER && ctx->waiting[LONG]))
 			return DUCKBPF_HOLD(level) | DUCKBPF_RUN_WAIT_US(20000) | DUCKBPF_RUN_CHUNKS(chunks);
 	}
-	if (share_unknown && level == UNKNOWN)
-		slots = 0;
-	else if (!slots)
+	if (!slots)
 		slots = 1;
 	return DUCKBPF_RUN(level, slots) | DUCKBPF_RUN_WAIT_US(20000) | slice;
 }

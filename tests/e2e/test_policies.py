@@ -105,8 +105,8 @@ def test_interactive_first_holds_long_queries_for_short_ones(table, gallery):
     assert not run(fingerprint=heavy, klass=6, threads=1, **{"running[6]": 1}) & HELD
     # Longer ones do not matter to one that nobody knows, until it has used more.
     assert not run(fingerprint=1, **{"running[7]": 2}) & HELD
-    assert level(run(fingerprint=1)) < level(run(fingerprint=1, cpu_ns=15_000_000)) < 7
-    assert level(run(fingerprint=1, cpu_ns=25_000_000)) == 7
+    assert level(run(fingerprint=1)) < level(run(fingerprint=1, cpu_ns=4 * 15_000_000)) < 7
+    assert level(run(fingerprint=1, cpu_ns=4 * 25_000_000)) == 7
 
 
 def test_interactive_first_is_told_by_tag(table, gallery):
@@ -116,7 +116,7 @@ def test_interactive_first_is_told_by_tag(table, gallery):
         db(f"SET hook_tag = '{tag}'")
         number = db.one(f"SELECT tag FROM hook_tags() WHERE text = '{tag}'")
         decided = decision(
-            db, "interactive-first", "run_task", origin={"tag": number}, fingerprint=number, cpu_ns=15_000_000
+            db, "interactive-first", "run_task", origin={"tag": number}, fingerprint=number, cpu_ns=60_000_000
         )
         assert level(decided) == expected, tag
     db(f"CALL hook_map_update('told', {number}, 3)")
@@ -126,7 +126,7 @@ def test_interactive_first_is_told_by_tag(table, gallery):
 def test_interactive_first_learns_what_is_long(table, gallery):
     db = table(threads="1")
     entries = attach(db, gallery, "interactive-first", "{slack: 3}")
-    before = decision(db, "interactive-first", "run_task", cpu_ns=900_000_000)
+    before = decision(db, "interactive-first", "run_task", cpu_ns=4 * 900_000_000)
     assert level(before) == 6
     for _ in range(40):
         db(HEAVY)

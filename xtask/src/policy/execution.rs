@@ -21,11 +21,6 @@ pub static POLICIES: &[Policy] = &[
                 programs: Some(&[("interactive-first", "{remember: 0}")]),
                 baseline: Some("alone"),
             },
-            Run {
-                name: "first-seen, shared",
-                programs: Some(&[("interactive-first", "{remember: 0, share_unknown: 1}")]),
-                baseline: Some("alone"),
-            },
         ],
         score: lower("slowdown_p50"),
         losses: &[lower("slowdown_p95"), higher("heavy_work")],
