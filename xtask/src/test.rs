@@ -147,6 +147,8 @@ const UNRELEASED_TESTS: &[&str] = &[
     "--lib",
     "--bin",
     "duckbpf",
+    "--test",
+    "conformance",
     "--features",
     "duckbpf/conformance,duckbpf-runtime/conformance,duckbpf-runtime/planted",
     "--locked",
