@@ -242,6 +242,16 @@ bool RunSlice::Ask(ClientContext &query, duckbpf_run_site site) {
 	return true;
 }
 
+bool RunSlice::GoesOn() {
+	if (!context || TakesPartial() || ActiveQueries() > 1) {
+		return false;
+	}
+	auto &query = *context;
+	EndSlice();
+	partial = keep = false;
+	return Ask(query, DUCKBPF_RUN_WORKER);
+}
+
 bool RunSlice::BeginForClient(ClientContext &query) {
 	using std::chrono::steady_clock;
 	if (Ask(query, DUCKBPF_RUN_CLIENT)) {

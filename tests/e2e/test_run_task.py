@@ -121,6 +121,25 @@ def test_workers_ask_too_and_run_slices(table, bpf):
     pytest.fail(f"workers do not ask: {seen(db)}")
 
 
+def test_a_worker_goes_on_with_the_task_of_a_query_that_is_alone(table, bpf):
+    db = table(2)
+    expected = db(QUERY)
+    count = bpf('SEC("duckdb/schedule_task") __u64 f(void *c) { return 0; }', "count")
+
+    def tasks(decision: str) -> int:
+        db.set(bpf(program(decision), "slice"), count)
+        before = db.point("schedule_task")["calls"]
+        for _ in range(10):
+            assert db(QUERY) == expected
+        return db.point("schedule_task")["calls"] - before
+
+    whole = tasks("DUCKBPF_RUN(0, 0)")
+    slices = tasks("DUCKBPF_RUN(0, 0) | DUCKBPF_RUN_CHUNKS(2)")
+    # A worker that put its task back after each slice would queue a hundred and more.
+    assert seen(db)["worker_asks"] > 200
+    assert slices < whole + 50
+
+
 @pytest.mark.parametrize("keep", ["", " | DUCKBPF_RUN_KEEP"])
 def test_a_limit_is_kept(table, bpf, keep):
     db = table(1)

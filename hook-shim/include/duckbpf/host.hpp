@@ -451,6 +451,9 @@ public:
 	enum class Taken { TASK, NOTHING, DECLINED };
 	Taken BeginForWorker(duckdb::TaskSchedulerQueue &queue, duckdb::ConsumerToken &consumer,
 	                     duckdb::shared_ptr<duckdb::Task> &task);
+	//! After a slice of a worker's: whether the same task's next one follows. Nobody else is there whose turn it would be, and the program
+	//! lets it run.
+	bool GoesOn();
 	//! The slice has an end: the task is not to be run whole
 	bool IsPartial() const {
 		return partial;
