@@ -8,6 +8,8 @@ LICENSE("MIT");
 
 /* Of the blocks in memory, the small part: percent. */
 const volatile __u32 small_percent = 10;
+/* Below so much of the memory limit nothing is noted: there is nothing to evict. Percent. */
+const volatile __u32 full_percent = 50;
 
 /* Blocks from here on are of no file: they go when DuckDB is done with them, and are in no part. */
 #define TEMPORARY (1LL << 62)
@@ -63,7 +65,7 @@ __u64 s3_fifo_load(struct duckbpf_load_ctx *ctx)
 {
 	struct block *block;
 
-	if (ctx->block_id >= TEMPORARY)
+	if (ctx->block_id >= TEMPORARY || ctx->used_memory < ctx->max_memory / 100 * full_percent)
 		return 0;
 	block = duckbpf_block_storage_get(&s3_fifo_blocks, ctx, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!block)
