@@ -81,6 +81,9 @@ pub enum EffectKind {
     /// A register or a cell was refined together with the branch's operands.
     LinkedReg,
     LinkedCell,
+    /// The same of a pointer, whose offset matters wherever it is needed.
+    LinkedPointer,
+    LinkedPointerCell,
     /// The outcome depends on more than is noted.
     Everything,
 }
@@ -225,6 +228,8 @@ impl Need {
             matters |= match effect.kind {
                 EffectKind::LinkedReg => needed.exact & 1 << effect.first != 0,
                 EffectKind::LinkedCell => needed.exact_cells & effect.cells() != 0,
+                EffectKind::LinkedPointer => needed.regs & 1 << effect.first != 0,
+                EffectKind::LinkedPointerCell => needed.cells & effect.cells() != 0,
                 _ => false,
             };
         }

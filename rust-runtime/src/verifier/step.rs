@@ -354,9 +354,19 @@ impl Walk<'_> {
 
     /// Everything that a refinement of a symbol may change.
     fn note_linked(&mut self, linked: &Linked) {
-        let step = &mut self.step;
+        let (state, step) = (&self.state, &mut self.step);
         let _ = linked.each(|frame, at, is_cell| {
-            let kind = if is_cell { EffectKind::LinkedCell } else { EffectKind::LinkedReg };
+            let here = &state.frames[frame];
+            let is_pointer = match is_cell {
+                true => here.stack.spill(at).is_some_and(|(value, _)| !value.is_number()),
+                false => !here.regs[at].is_number(),
+            };
+            let kind = match (is_cell, is_pointer) {
+                (false, false) => EffectKind::LinkedReg,
+                (false, true) => EffectKind::LinkedPointer,
+                (true, false) => EffectKind::LinkedCell,
+                (true, true) => EffectKind::LinkedPointerCell,
+            };
             step.note(Effect { kind, frame: frame as u8, first: at as u8, last: at as u8 });
             Some(())
         });
