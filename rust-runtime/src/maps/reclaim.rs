@@ -57,6 +57,15 @@ impl Reclaimer {
         })
     }
 
+    /// One without a thread: entries come back when whoever made it says so, and nothing depends on a thread's pace.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn by_hand() -> Arc<Reclaimer> {
+        let reclaimer = Reclaimer::new(Box::new(|| {}));
+        // Nobody starts a second one.
+        let _ = reclaimer.thread.set(thread::current());
+        reclaimer
+    }
+
     /// Looks after a map from now on. The first one starts the thread.
     pub fn watch(self: &Arc<Self>, map: Weak<dyn Limbo>) -> std::io::Result<()> {
         let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,21 +97,26 @@ impl Reclaimer {
         }
     }
 
-    /// Hands back what waits now.
+    /// Hands back what waits, as long as somebody asks.
     pub fn round(&self) {
         while self.asked.swap(false, Ordering::AcqRel) {
-            let maps: Vec<_> = {
-                let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
-                maps.iter().filter_map(Weak::upgrade).collect()
-            };
-            let taken: Vec<_> = maps.iter().filter_map(|map| Some((map, map.take()?))).collect();
-            if !taken.is_empty() {
-                (self.synchronize)();
-                for (map, taken) in taken {
-                    map.release(taken);
-                }
-            }
+            self.hand_back();
             thread::sleep(PAUSE);
+        }
+    }
+
+    /// Hands back what waits now.
+    pub fn hand_back(&self) {
+        let maps: Vec<_> = {
+            let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+            maps.iter().filter_map(Weak::upgrade).collect()
+        };
+        let taken: Vec<_> = maps.iter().filter_map(|map| Some((map, map.take()?))).collect();
+        if !taken.is_empty() {
+            (self.synchronize)();
+            for (map, taken) in taken {
+                map.release(taken);
+            }
         }
     }
 }

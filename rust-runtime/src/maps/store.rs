@@ -97,6 +97,18 @@ impl Store {
         Store::with_budget(Budget::new(DEFAULT_CEILING), synchronize)
     }
 
+    /// The same, whose maps get entries back that were taken out when [`Store::hand_back`] is called, and never else.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn by_hand() -> Store {
+        Store { reclaimer: Reclaimer::by_hand(), ..Store::new(Box::new(|| {})) }
+    }
+
+    /// No program may run that uses its maps.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn hand_back(&self) {
+        self.reclaimer.hand_back();
+    }
+
     pub fn with_budget(budget: Arc<Budget>, synchronize: Synchronize) -> Store {
         let reclaimer = Reclaimer::new(synchronize);
         Store { budget, reclaimer, pinned: Mutex::default(), blocks: ArcSwap::default() }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     helpers::{self, ArgKind, Env},
     isa::Op,
-    jit,
+    jit::{self, Program},
     maps::{Map, store::Store},
     object::{MapDef, MapKind, Memory, Object, Region},
     verifier::Verified,
@@ -32,6 +32,8 @@ pub enum Depends {
     Others,
 }
 
+/// Words of a context.
+const WORDS: usize = CONTEXT / 8;
 const LOOKUP: u32 = 1;
 const DELETE: u32 = 3;
 
@@ -84,39 +86,63 @@ pub fn compare_with_maps(verified: [Verified; 2], seed: u64, runs: usize) -> (u6
     }
 }
 
-fn compare_maps([first, second]: [Verified; 2], seed: u64, runs: usize) -> Result<(), (u64, String)> {
+fn compare_maps(verified: [Verified; 2], seed: u64, runs: usize) -> Result<(), (u64, String)> {
     let mut random = Random::new(seed);
-    let object = first.object().clone();
-    let said = |error: &dyn std::fmt::Display| (0, error.to_string());
-    let bind = || {
-        let memory = Memory::guarded(&object.regions, true).map_err(|error| said(&error))?;
-        Store::new(Box::new(|| {})).bind(&object, memory, &[]).map_err(|error| said(&error))
-    };
-    let (ours, theirs) = (bind()?, bind()?);
-    let maps = [&ours, &theirs].map(|bindings| bindings.maps().cloned().collect::<Vec<_>>());
-    let programs = [
-        jit::compile(first, ours, Env::detached()).map_err(|error| said(&error))?,
-        jit::interpret(second, theirs, Env::detached()).map_err(|error| said(&error))?,
-    ];
+    let pair = Pair::new(verified).map_err(|what| (0, what))?;
     for run in 0..runs as u64 {
-        let words = random.context();
-        let left = [0, 1].map(|engine| {
-            let mut context = words;
-            // SAFETY: the program was verified for this hook, and the context is as large as the hook's.
-            let result = unsafe { programs[engine].entry()(context.as_mut_ptr().cast::<c_void>()) };
-            (result, context, vm::read_globals(programs[engine].memory()), contents(&maps[engine]))
-        });
-        let parts = [
-            ("gives another result", left[0].0 != left[1].0),
-            ("changes its context", left[0].1 != words || left[1].1 != words),
-            ("leaves other variables", left[0].2 != left[1].2),
-            ("leaves something else in maps", left[0].3 != left[1].3),
-        ];
-        if let Some((what, _)) = parts.into_iter().find(|(_, differs)| *differs) {
-            return Err((run, format!("machine code {what}: {words:x?}")));
-        }
+        pair.run(random.context()).map_err(|what| (run, what))?;
+        // In the same state for both, whatever threads do: how many entries are free decides whether updates succeed, and what makes room.
+        pair.stores.iter().for_each(Store::hand_back);
     }
     Ok(())
+}
+
+/// A program as machine code and interpreted, each with maps of its own.
+struct Pair {
+    programs: [Program; 2],
+    maps: [Vec<Arc<Map>>; 2],
+    stores: [Store; 2],
+}
+
+impl Pair {
+    fn new([first, second]: [Verified; 2]) -> Result<Pair, String> {
+        fn said(error: impl std::fmt::Display) -> String {
+            error.to_string()
+        }
+        let object = first.object().clone();
+        let stores = [Store::by_hand(), Store::by_hand()];
+        let bind = |store: &Store| {
+            let memory = Memory::guarded(&object.regions, true).map_err(said)?;
+            store.bind(&object, memory, &[]).map_err(said)
+        };
+        let (ours, theirs) = (bind(&stores[0])?, bind(&stores[1])?);
+        let maps = [&ours, &theirs].map(|bindings| bindings.maps().cloned().collect());
+        let programs = [
+            jit::compile(first, ours, Env::detached()).map_err(said)?,
+            jit::interpret(second, theirs, Env::detached()).map_err(said)?,
+        ];
+        Ok(Pair { programs, maps, stores })
+    }
+
+    /// Runs both once; gives the result, or how they differ.
+    fn run(&self, words: [u64; WORDS]) -> Result<u64, String> {
+        let [(result, ours), (other, theirs)] = [0, 1].map(|engine| {
+            let (mut context, program) = (words, &self.programs[engine]);
+            // SAFETY: the program was verified for this hook, and the context is as large as the hook's.
+            let result = unsafe { program.entry()(context.as_mut_ptr().cast::<c_void>()) };
+            (result, (context, vm::read_globals(program.memory()), contents(&self.maps[engine])))
+        });
+        let parts = [
+            ("gives another result", result != other),
+            ("changes its context", ours.0 != words || theirs.0 != words),
+            ("leaves other variables", ours.1 != theirs.1),
+            ("leaves something else in maps", ours.2 != theirs.2),
+        ];
+        match parts.into_iter().find(|(_, differs)| *differs) {
+            Some((what, _)) => Err(format!("machine code {what}: {words:x?}")),
+            None => Ok(result),
+        }
+    }
 }
 
 /// The entries of each map that programs see by their keys, in order.
@@ -177,4 +203,64 @@ fn compare_all(verified: Verified, seed: u64, runs: usize) -> Result<(), (u64, S
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{asm::assemble, programs::verify};
+
+    /// Puts 90 keys in and takes each out again; gives the updates that failed. The map has 80 entries, which wait once they were
+    /// taken out.
+    const WEARS_OUT: &str = "hook schedule_task
+        map values {kind} 4 8 16
+        r6 = 0
+        r7 = 0
+        again: *(u64 *)(r10 - 16) = r6
+        *(u32 *)(r10 - 4) = r6
+        r1 = map[values] ll
+        r2 = r10
+        r2 += -4
+        r3 = r10
+        r3 += -16
+        r4 = 0
+        call map_update_elem
+        if r0 == 0 goto took
+        r7 += 1
+        took: r1 = map[values] ll
+        r2 = r10
+        r2 += -4
+        call map_delete_elem
+        r6 += 1
+        if r6 < 90 goto again
+        r0 = r7
+        exit";
+
+    fn worn_out(kind: &str) -> Pair {
+        let object = assemble(&WEARS_OUT.replace("{kind}", kind)).unwrap().object;
+        Pair::new([0, 1].map(|_| verify(&object).unwrap())).unwrap()
+    }
+
+    #[test]
+    fn entries_come_back_between_runs_and_never_in_one() {
+        for kind in ["hash", "lru_hash", "percpu_hash"] {
+            let pair = worn_out(kind);
+            for run in 0..100 {
+                assert_eq!(pair.run([run; WORDS]), Ok(10), "{kind}, run {run}");
+                pair.stores.iter().for_each(Store::hand_back);
+            }
+        }
+    }
+
+    /// What the comparison took for a fault once: one of the two got nothing back.
+    #[test]
+    fn a_map_that_gets_nothing_back_is_a_difference() {
+        for starved in [0, 1] {
+            let pair = worn_out("hash");
+            assert_eq!(pair.run([0; WORDS]), Ok(10));
+            pair.stores[1 - starved].hand_back();
+            let difference = pair.run([0; WORDS]).unwrap_err();
+            assert!(difference.starts_with("machine code gives another result"), "{difference}");
+        }
+    }
 }
