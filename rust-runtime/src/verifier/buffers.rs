@@ -55,6 +55,18 @@ fn what_lies_before_the_end_is_read() {
     assert_eq!(refused("r0 = *(u8 *)(r2 + 0)"), "behind-end");
 }
 
+/// Trials of loops go where no pointer may be.
+#[test]
+fn what_is_far_from_the_buffer_is_refused() {
+    for far in ["0x8000000000000000", "0x7fffffffffffffff"] {
+        let text = format!(
+            "r7 = 0\nagain: if r7 < 3 goto skip\nr4 = r2\nr5 = {far} ll\nr4 += r5\nif r4 > r3 goto skip\nr0 = *(u8 *)(r2 + 0)\n\
+             skip: r7 += 1\nif r7 < 100 goto again"
+        );
+        assert_eq!(refused(&text), "pointer-offset");
+    }
+}
+
 #[test]
 fn the_other_side_of_the_comparison_proves_nothing() {
     assert_eq!(refused("r4 = r2\nr4 += 8\nif r4 > r3 goto more\nexit\nmore: r0 = *(u8 *)(r2 + 0)"), "behind-end");

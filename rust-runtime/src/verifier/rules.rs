@@ -81,13 +81,14 @@ pub struct Rules {
 impl Rules {
     /// What so many bytes of the context hold. Parts of a number may be read, if they are aligned.
     pub fn context_at(&self, offset: i64, bytes: i64, write: bool) -> Result<Content, Reason> {
+        // Trials come with offsets however far.
+        let behind = offset.saturating_add(bytes);
         let is_inside = |field: &&Field| {
             let (start, end) = (i64::from(field.offset), i64::from(field.offset + field.size));
-            start <= offset && offset + bytes <= end && (offset - start) % bytes.max(1) == 0
+            start <= offset && behind <= end && (offset - start) % bytes.max(1) == 0
         };
         let field = self.fields.iter().find(is_inside);
-        if field.is_none() && offset >= 0 && offset + bytes <= i64::from(self.plain_bytes) && offset % bytes.max(1) == 0
-        {
+        if field.is_none() && offset >= 0 && behind <= i64::from(self.plain_bytes) && offset % bytes.max(1) == 0 {
             return if write && !self.plain_writable { Err(Reason::ContextWrite) } else { Ok(Content::Number) };
         }
         // Pointers are read whole.

@@ -523,7 +523,7 @@ impl Walk<'_> {
     fn compare_with_end(&mut self, cond: Cond, pointer: Pointer, target: usize, next: usize) -> Result<Next, Reason> {
         // Bytes that are known to follow the pointer where the branch is taken, and where it is not.
         let room = match cond {
-            Cond::Gt => [None, Some(0)],
+            Cond::Gt => [None, Some(0i64)],
             Cond::Ge => [None, Some(1)],
             Cond::Lt => [Some(1), None],
             Cond::Le => [Some(0), None],
@@ -539,8 +539,9 @@ impl Walk<'_> {
                     && other.to == Target::Buffer
                     && other.object == pointer.object
                     && let Some(behind) = distance(&other.offset, &offset)
+                    && let Some(room) = room.checked_sub(behind)
                 {
-                    other.room = other.room.max(room - behind);
+                    other.room = other.room.max(room);
                 }
             });
             // A buffer is not larger than pointers may be far.
