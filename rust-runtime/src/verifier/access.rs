@@ -3,6 +3,7 @@
 use super::{
     Reason, STACK,
     domain::Scalar,
+    filled::Edge,
     need::EffectKind,
     planted::{Bug, on},
     rules::Content,
@@ -11,7 +12,7 @@ use super::{
     walk::Walk,
 };
 use crate::{
-    isa::{Alu, Atomic, Operand, Reg, Size, Width},
+    isa::{Alu, Atomic, Operand, R10, Reg, Size, Width},
     object::{FLAG_READ_ONLY_PROGRAM, FLAG_WRITE_ONLY_PROGRAM},
 };
 
@@ -69,9 +70,27 @@ impl Walk<'_> {
         let value = self.operand(src)?;
         let place = self.place(base, i64::from(off), i64::from(size.bytes()), Access::Write)?;
         match place {
-            Place::Stack { frame, low, high } => self.write_stack(frame, low, high, size, value, src),
-            Place::Context(_) | Place::Memory(_) | Place::Anywhere if value.is_address() => Err(leak(src, base)),
-            Place::Context(_) | Place::Memory(_) | Place::Anywhere => Ok(()),
+            Place::Stack { frame, low, high } => self.write_stack(frame, low, high, size, value, src)?,
+            Place::Context(_) | Place::Memory(_) | Place::Anywhere if value.is_address() => {
+                return Err(leak(src, base));
+            }
+            Place::Context(_) | Place::Memory(_) | Place::Anywhere => {}
+        }
+        if !self.state.loops.is_empty() && base != R10 && !value.is_address() {
+            self.note_filled(base, i64::from(off), i64::from(size.bytes()));
+        }
+        Ok(())
+    }
+
+    /// A store that may be one of a loop that fills an array.
+    fn note_filled(&mut self, base: Reg, off: i64, bytes: i64) {
+        let Value::Pointer(Pointer { to: Target::Stack(frame), offset, .. }) = *self.state.reg(base) else { return };
+        let at = match self.state.sum {
+            Some((symbol, sum)) if symbol == offset.link.symbol && offset.link.scale == 1 => sum.moved(offset.link.add),
+            _ => Edge::of(&offset),
+        };
+        if let Some(at) = at.and_then(|at| at.moved(off)) {
+            self.state.note_filled(frame.into(), at, bytes);
         }
     }
 
@@ -262,7 +281,13 @@ impl Walk<'_> {
     }
 
     pub fn check_numbers(&self, frame: usize, low: i64, bytes: i64) -> Result<(), Reason> {
-        self.state.frames[frame].stack.check_numbers(low, bytes).map_err(stack_fault)
+        match self.state.frames[frame].stack.check_numbers(low, bytes) {
+            Ok(()) => Ok(()),
+            Err(fault) => {
+                let stack = self.state.stack_with_filled(frame).ok_or_else(|| stack_fault(fault))?;
+                stack.check_numbers(low, bytes).map_err(stack_fault)
+            }
+        }
     }
 
     fn write_stack(
@@ -288,6 +313,7 @@ impl Walk<'_> {
             if matches!(value, Value::Pointer(Pointer { to: Target::Stack(of), .. }) if usize::from(of) > frame) {
                 return Err(Reason::StackEscape);
             }
+            self.state.forget_filled(frame, low, bytes);
         }
         if low == high {
             let whole = whole_cells_of(low, bytes);

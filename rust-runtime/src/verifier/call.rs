@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{
     MAX_FRAMES, Reason,
-    access::{Access, Place, stack_fault},
+    access::{Access, Place},
     domain::Scalar,
     need::EffectKind,
     planted::{Bug, on},
@@ -61,7 +61,7 @@ impl Walk<'_> {
             return Err(Reason::StackEscape);
         }
         let call = self.state.top().call;
-        self.state.frames.pop();
+        self.state.pop_frame();
         self.state.loops.retain(|active| active.frame < depth);
         // What it acquired is the caller's now.
         self.state.handles.iter_mut().for_each(|handle| handle.frame = handle.frame.min(depth - 1));
@@ -145,7 +145,7 @@ impl Walk<'_> {
         }
         let mut state = self.state.clone();
         let call = state.top().call;
-        state.frames.pop();
+        state.pop_frame();
         state.loops.retain(|active| active.frame < depth);
         let symbol = self.fresh();
         state.set(0, Value::Number(Num::symbol(Scalar::unknown(), symbol)));
@@ -374,7 +374,7 @@ impl Walk<'_> {
         let Place::Stack { frame, low, high } = place else { return Ok(()) };
         let span = high - low + most;
         if access == Access::ReadBytes {
-            self.state.frames[frame].stack.check_numbers(low, span).map_err(stack_fault)?;
+            self.check_numbers(frame, low, span)?;
             self.step.note_cells(EffectKind::Read, frame as u8, cells_of(low, span));
             return Ok(());
         }
@@ -567,7 +567,7 @@ impl Walk<'_> {
             return Err(Reason::CallbackResult(result.range.to_string()));
         }
         self.check_released(depth)?;
-        self.state.frames.pop();
+        self.state.pop_frame();
         self.state.loops.retain(|active| active.frame < depth);
         self.commit();
         let Some(number) = self.state.loops.last().map(|active| active.attempt) else {

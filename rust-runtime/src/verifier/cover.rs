@@ -3,10 +3,11 @@
 use smallvec::SmallVec;
 
 use super::{
+    filled::Edge,
     need::Need,
     planted::{Bug, on},
     stack::{Cell, Stack, each_of},
-    state::{Order, State},
+    state::{Counter, Order, State},
     value::{Id, Link, Num, Pointer, Value},
 };
 
@@ -88,7 +89,7 @@ impl<'a> Cover<'a> {
                 return false;
             }
         }
-        self.orders()
+        self.orders() && self.filled()
     }
 
     /// They are in the same functions and hold the same handles, and counters are within their bounds.
@@ -118,6 +119,39 @@ impl<'a> Cover<'a> {
             }
             _ => false,
         })
+    }
+
+    /// What is filled in the old state is filled in the new one. Between constants, the cells know that.
+    fn filled(&self) -> bool {
+        let mut filled = self.old.filled.iter().filter(|filled| !filled.is_constant());
+        filled.all(|filled| {
+            let moved = filled.replaced(|symbol| self.replaced(symbol));
+            moved.is_some_and(|moved| self.new.is_filled(&moved))
+        })
+    }
+
+    /// What a symbol that bytes are filled by is in the new state: within the bounds that were known of it.
+    fn replaced(&self, symbol: Id) -> Option<Edge> {
+        let same = |shift: i64| Edge::constant(0).plus(symbol, 1)?.moved(shift);
+        if let Some(fixed) = self.fixed.iter().find(|fixed| fixed.symbol == symbol) {
+            return same(fixed.shift);
+        }
+        let bounds = self.old.counter(symbol);
+        match self.stands_for(symbol) {
+            // No number tells which it is: it may be the same.
+            None | Some(Side::Same(_)) => {
+                let is_within = |old: &Counter, new: &Counter| old.low <= new.low && new.high <= old.high;
+                let is_known = bounds.zip(self.new.counter(symbol)).is_some_and(|(old, new)| is_within(old, new));
+                if is_known { same(0) } else { None }
+            }
+            Some(Side::Other(pair)) => {
+                let moved = (pair.is_constant()? as i64).checked_sub(pair.old.add)?;
+                let is_whole = moved.checked_rem(pair.old.scale)? == 0;
+                let value = moved.checked_div(pair.old.scale)?;
+                let is_within = bounds.is_none_or(|old| old.low <= value && value <= old.high);
+                if is_whole && is_within { Edge::constant(0).moved(value) } else { None }
+            }
+        }
     }
 
     /// What a symbol of the old state is in the new one.

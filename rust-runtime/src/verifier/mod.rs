@@ -15,6 +15,7 @@
 //! step      instructions   access   loads and stores   call   functions, helpers, callbacks
 //! need      what the rest of a way depends on, found backward     cover   whether one state covers another
 //! attempt   proves a loop for any number of rounds at once     loosen   goes on as one where ways meet
+//! filled    arrays on the stack that loops fill
 //! rules     what a hook grants     rejection   why not, and what to do     record   the annotated log
 //! ```
 
@@ -28,6 +29,7 @@ pub mod contain;
 mod cover;
 mod domain;
 mod explain;
+mod filled;
 mod graph;
 mod judge;
 mod loosen;

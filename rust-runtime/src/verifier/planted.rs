@@ -59,6 +59,7 @@ bugs! {
     "What an atomic operation gives back is what was put in." AtomicResult
     "A number that is linked to another keeps its link when it changes." StaleLink
     "What a helper costs is not counted." HelperCost
+    "A loop that is left has filled as much as its longest run would have." FilledTooFar
 }
 
 #[cfg(not(feature = "planted"))]

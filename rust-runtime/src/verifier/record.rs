@@ -47,7 +47,7 @@ impl Recorder {
             return 0;
         }
         let (frames, handles, counters) = (state.frames.clone(), state.handles.clone(), state.counters.clone());
-        let state = State { frames, handles, counters, orders: Vec::new(), loops: Vec::new() };
+        let state = State { frames, handles, counters, ..State::default() };
         records.push(Record { pc, state, need: Need::default() });
         records.len() as u32
     }

@@ -267,6 +267,16 @@ impl Stack {
         }
     }
 
+    /// Bytes were written with numbers of which nothing is known but that.
+    pub fn fill(&mut self, start: i64, bytes: i64) {
+        for offset in start..start + bytes {
+            let cell = cell_of(offset);
+            if let Cell::Bytes { written, zero } = *self.get(cell) {
+                self.set(cell, Cell::Bytes { written: written | 1 << offset.rem_euclid(CELL), zero });
+            }
+        }
+    }
+
     fn write_byte(&mut self, offset: i64, is_zero: bool) {
         let cell = cell_of(offset);
         let bit = 1u8 << offset.rem_euclid(CELL);

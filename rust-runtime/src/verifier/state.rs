@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::{
     domain::Scalar,
+    filled::{Edge, Filled},
     planted::{Bug, on},
     stack::{Stack, each_of},
     value::{Id, Link, Num, Value},
@@ -152,6 +153,10 @@ pub struct State {
     /// Of counters of loops that are being proved.
     pub orders: Vec<Order>,
     pub loops: Vec<ActiveLoop>,
+    /// What loops that are being proved have written so far, where that depends on their counters.
+    pub filled: Vec<Filled>,
+    /// The last sum of two counters that is a symbol of its own, an offset on a stack, since ways met.
+    pub sum: Option<(Id, Edge)>,
 }
 
 impl Frame {
@@ -331,7 +336,8 @@ impl State {
             handles: self.handles.clone(),
             counters: self.counters.clone(),
             orders: self.orders.clone(),
-            loops: Vec::new(),
+            filled: self.filled.clone(),
+            ..State::default()
         })
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     Reason,
     domain::Scalar,
+    filled::Edge,
     graph::Graph,
     need::{Effect, EffectKind, Need},
     planted::{Bug, on},
@@ -203,6 +204,9 @@ impl Walk<'_> {
         if !is_allowed {
             return Err(Reason::PointerOffset(offset.range.to_string()));
         }
+        if matches!(pointer.to, Target::Stack(_)) && op == Alu::Add {
+            self.note_sum(&offset, &pointer.offset, by);
+        }
         let room = match (op, by.is_constant()) {
             _ if pointer.to != Target::Buffer => 0,
             (Alu::Add, Some(by)) => pointer.room.saturating_sub(by as i64),
@@ -210,6 +214,20 @@ impl Walk<'_> {
             _ => NO_ROOM,
         };
         Ok(Value::Pointer(Pointer { offset, room, ..pointer }))
+    }
+
+    /// An offset on a stack that is the sum of two counters: a row of an array and a place in it.
+    fn note_sum(&mut self, sum: &Num, a: &Num, b: &Num) {
+        let is_linked = |number: &Num| number.is_constant().is_none() && number.link.symbol != 0;
+        if !self.attempts.is_empty()
+            && is_linked(a)
+            && is_linked(b)
+            && sum.link.symbol != a.link.symbol
+            && let (Some(a), Some(b)) = (Edge::of(a), Edge::of(b))
+        {
+            self.state.sum =
+                a.sum(b).filter(|_| sum.link.scale == 1 && sum.link.add == 0).map(|of| (sum.link.symbol, of));
+        }
     }
 
     /// Pointers into the same object, whose distance says nothing about addresses.
@@ -273,6 +291,11 @@ impl Walk<'_> {
         };
         let mut sides = [side(true), side(false)];
         if matches!(cond, Cond::Eq | Cond::Ne) && orders != [None, None] {
+            self.demand(Operand::Reg(dst));
+            self.demand(src);
+        }
+        // Where the counter is known that something is filled by, more is filled.
+        if !self.state.filled.is_empty() && [a, b].iter().any(|number| self.state.fills_by(number.link.symbol)) {
             self.demand(Operand::Reg(dst));
             self.demand(src);
         }

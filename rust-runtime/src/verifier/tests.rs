@@ -412,3 +412,13 @@ fn ways_that_differ_in_numbers_go_on_as_one() {
     let verified = verify(&object(LOAD, all, &[], regions())).unwrap_or_else(|rejection| panic!("{rejection}"));
     assert!(verified.facts().visited < 10_000, "{}", verified.facts().visited);
 }
+
+#[test]
+fn a_loop_that_fills_an_array_is_proved_as_one() {
+    // 400 bytes of stack, four a round, then the last of them is read.
+    let fill = [mov(2, 10), add_imm(2, -400), mov_imm(1, 0), insn(0x62, 2, 0, 0, 7), add_imm(2, 4), add_imm(1, 1)];
+    let end = [insn(0x55, 1, 0, -4, 100), insn(0x61, 0, 10, -4, 0), ZERO, EXIT];
+    let all = [&fill[..], &end].concat();
+    let verified = verify(&object(LOAD, all, &[], regions())).unwrap_or_else(|rejection| panic!("{rejection}"));
+    assert!(verified.facts().visited < 40, "{}", verified.facts().visited);
+}

@@ -372,9 +372,11 @@ impl<'a> Walk<'a> {
             return Ok(Some(Next::end(Need::default(), Summary::default())));
         }
         if self.graph.is_head(pc) {
+            self.state.sum = None;
             return self.arrive_at_head(pc);
         }
         if self.graph.is_join(pc) {
+            self.state.sum = None;
             if self.is_trial() {
                 return self.meet(pc);
             }
@@ -401,6 +403,7 @@ impl<'a> Walk<'a> {
             let (head, attempt, cost) = (last.head, last.attempt, self.total - last.entry_cost);
             self.state.loops.pop();
             self.forget_orders();
+            self.settle_filled();
             self.note_loop_cost(head, cost);
             if attempt != 0 && self.attempts.iter().any(|trial| trial.number == attempt && trial.is_trial) {
                 return true;
@@ -419,6 +422,19 @@ impl<'a> Walk<'a> {
         let active = attempts.iter().filter(|attempt| is_active(attempt.number));
         let symbols: Vec<Id> = active.flat_map(|attempt| attempt.classes.iter().map(|class| class.symbol)).collect();
         self.state.orders.retain(|order| symbols.contains(&order.low) || symbols.contains(&order.high));
+    }
+
+    /// What is filled depends on counters of active loops alone.
+    fn settle_filled(&mut self) {
+        if self.state.filled.is_empty() {
+            return;
+        }
+        let (attempts, loops) = (&self.attempts, self.state.loops.clone());
+        self.state.settle_filled(|symbol| {
+            let of_symbol = |attempt: &&Attempt| attempt.classes.iter().any(|class| class.symbol == symbol);
+            let mut attempts = attempts.iter().filter(of_symbol);
+            attempts.any(|attempt| loops.iter().any(|active| active.attempt == attempt.number))
+        });
     }
 
     pub fn note_loop_cost(&mut self, head: usize, cost: u64) {
@@ -717,5 +733,9 @@ impl<'a> Walk<'a> {
 /// An estimate of what a stored state takes: its innermost frame is its own.
 pub fn bytes_of(state: &State) -> usize {
     let cells = state.frames.last().map_or(0, |frame| frame.stack.cells().len());
-    size_of::<State>() + size_of::<Frame>() + 48 * cells + size_of::<ActiveLoop>() * state.loops.len()
+    size_of::<State>()
+        + size_of_val(&*state.filled)
+        + size_of::<Frame>()
+        + 48 * cells
+        + size_of::<ActiveLoop>() * state.loops.len()
 }

@@ -9,6 +9,7 @@ use crate::{
     isa::R10,
     verifier::{
         domain::Scalar,
+        filled::{self, Edge, Filled},
         need::Need,
         stack::{Cell, Stack},
         state::{Counter, Frame, Order, State},
@@ -159,13 +160,34 @@ impl<'a, 'b> Guess<'a, 'b> {
         self.from_first = from_first;
         self.outer.clone_from(&base.counters);
         let merged = self.merge(previous, current, Guess::first)?;
-        let mut state = State { counters: base.counters.clone(), orders: base.orders.clone(), ..merged };
+        let filled = filled::guessed(previous, current, from_first, |bytes| self.after_rounds(bytes));
+        let mut state = State { counters: base.counters.clone(), orders: base.orders.clone(), filled, ..merged };
         let mut symbols: Vec<Id> = places(&state).iter().map(|(_, number)| number.link.symbol).collect();
         // Outer loops ask for their counters, used or not.
         symbols.extend(self.walk.attempts.iter().flat_map(|attempt| attempt.classes.iter().map(|class| class.symbol)));
         state.counters.retain(|counter| symbols.contains(&counter.symbol));
         state.counters.extend(self.classes.iter().map(Class::counter));
         Some(state)
+    }
+
+    /// How far what moves by so many bytes in each round has moved.
+    fn after_rounds(&self, bytes: i64) -> Option<Edge> {
+        let counts = |class: &&Class| class.counts_rounds() && !self.is_callback;
+        let class = self.classes.iter().find(counts)?;
+        Edge::constant(0).plus(class.symbol, bytes)
+    }
+
+    /// A round later, what was filled is filled as far as it should be.
+    fn is_filled_after(&self, filled: &Filled, steps: &[Option<i64>], back: &State) -> bool {
+        let moved = filled.replaced(|symbol| {
+            let same = Edge::constant(0).plus(symbol, 1)?;
+            match self.classes.iter().position(|class| class.symbol == symbol) {
+                Some(place) if !self.classes[place].is_broken() => same.moved(steps.get(place).copied().flatten()?),
+                Some(_) => None,
+                None => Some(same),
+            }
+        });
+        moved.is_some_and(|moved| back.is_filled(&moved))
     }
 
     /// From a guess and a state that came back and does not fit.
@@ -179,7 +201,8 @@ impl<'a, 'b> Guess<'a, 'b> {
             Order { gap: order.gap.saturating_add(step), ..*order }
         };
         let orders = guess.orders.iter().filter(|order| back.knows(moved(order))).copied().collect();
-        let mut state = State { counters: guess.counters.clone(), orders, ..state };
+        let filled = guess.filled.iter().filter(|filled| self.is_filled_after(filled, steps, back)).copied().collect();
+        let mut state = State { counters: guess.counters.clone(), orders, filled, ..state };
         let symbols: Vec<Id> = self.classes.iter().map(|class| class.symbol).collect();
         state.counters.retain(|counter| !symbols.contains(&counter.symbol));
         if !self.is_callback {
@@ -202,7 +225,8 @@ impl<'a, 'b> Guess<'a, 'b> {
             Some(Counter { low: counter.low.min(other.low), high: counter.high.max(other.high), ..*counter })
         };
         let orders = a.orders.iter().filter(|order| b.knows(**order)).copied().collect();
-        Some(State { counters: a.counters.iter().filter_map(joined).collect(), orders, ..merged })
+        let filled = a.filled.iter().filter(|filled| b.is_filled(filled)).copied().collect();
+        Some(State { counters: a.counters.iter().filter_map(joined).collect(), orders, filled, ..merged })
     }
 
     /// Merges two states value by value. None: they are too different.
