@@ -131,9 +131,30 @@ impl<const W: u32, const H: u32> Number<W, H> {
         if let (Some(a), Some(b), 64, 32) = (self.is_constant(), other.is_constant(), W, H) {
             return Self::constant(crate::isa::alu(op, width, a, b));
         }
-        if width == Width::W32 {
+        if width == Width::W32 || self.stays_small(op, other) {
             return Self::zero_extended(self.half.alu(op, other.half, H));
         }
+        self.alu_wide(op, other)
+    }
+
+    /// Both are wholly in their lower halves and have no sign there, and so is the result: what the lower halves give is all.
+    fn stays_small(&self, op: Alu, other: &Self) -> bool {
+        let (a, b) = (&self.half, &other.half);
+        let fits = match op {
+            Alu::Add => a.umax + b.umax <= tnum::ones(H - 1),
+            Alu::Sub => a.umin >= b.umax,
+            Alu::And | Alu::Or | Alu::Xor => !on(Bug::HalfAfterBitwise),
+            _ => false,
+        };
+        fits && self.is_small() && other.is_small()
+    }
+
+    fn is_small(&self) -> bool {
+        self.wide.umax <= tnum::ones(H - 1)
+    }
+
+    /// `self op other` on all bits.
+    fn alu_wide(&self, op: Alu, other: &Self) -> Self {
         // Of any number plus another nothing is known.
         let is_unknown = |number: &Self| *number == Self::unknown();
         if matches!(op, Alu::Add | Alu::Sub | Alu::Xor) && (is_unknown(self) || is_unknown(other)) {
@@ -198,6 +219,16 @@ impl<const W: u32, const H: u32> Number<W, H> {
             return ((cond == Cond::Eq) == taken).then_some((*self, *other));
         }
         let width = if on(Bug::CompareHalfAsWhole) { Width::W64 } else { width };
+        if self.is_small() && other.is_small() {
+            let assume = if taken { Word::assume } else { Word::assume_not };
+            let (a, b) = assume(self.half, cond, other.half, H)?;
+            return Some((Self::zero_extended(a), Self::zero_extended(b)));
+        }
+        self.refine_any(cond, width, other, taken)
+    }
+
+    /// The same for numbers of any size.
+    fn refine_any(&self, cond: Cond, width: Width, other: &Self, taken: bool) -> Option<(Self, Self)> {
         let equal = if taken { Cond::Eq } else { Cond::Ne };
         if (width, cond) == (Width::W64, equal) {
             return Some((self.meet(other)?, other.meet(self)?));

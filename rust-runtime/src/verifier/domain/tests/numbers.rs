@@ -101,6 +101,30 @@ fn small_numbers_settle_as_all_do() {
     assert!(small > 10_000, "{small}");
 }
 
+/// What is done in the lower halves alone, for small numbers, gives what the whole numbers give.
+#[test]
+fn small_numbers_compute_as_all_do() {
+    let small = small_words().iter().map(|shape| shape.word).filter(|word| word.umax < 8);
+    let small: Vec<_> = small.map(|word| Number::<8, 4> { wide: word.zero_extend(4, 8), half: word }).collect();
+    let mut computed = 0;
+    for a in &small {
+        for b in &small {
+            for op in [Alu::Add, Alu::Sub, Alu::And, Alu::Or, Alu::Xor].into_iter().filter(|op| a.stays_small(*op, b)) {
+                assert_eq!(a.alu(op, b, Width::W64), a.alu_wide(op, b), "{a:?} {op:?} {b:?}");
+                computed += 1;
+            }
+            for cond in CONDS {
+                for (width, taken) in [(Width::W64, true), (Width::W64, false), (Width::W32, true), (Width::W32, false)]
+                {
+                    let plain = a.refine_any(cond, width, b, taken);
+                    assert_eq!(a.refine(cond, width, b, taken), plain, "{a:?} {cond:?} {b:?} {width:?} {taken}");
+                }
+            }
+        }
+    }
+    assert!(computed > 10_000, "{computed}");
+}
+
 #[test]
 fn a_lower_half_depends_on_lower_halves() {
     for op in [Alu::Add, Alu::Sub, Alu::Mul, Alu::Or, Alu::And, Alu::Xor, Alu::Mov] {
