@@ -85,8 +85,15 @@ impl Walk<'_> {
     /// A store that may be one of a loop that fills an array.
     fn note_filled(&mut self, base: Reg, off: i64, bytes: i64) {
         let Value::Pointer(Pointer { to: Target::Stack(frame), offset, .. }) = *self.state.reg(base) else { return };
-        let at = match self.state.sum {
-            Some((symbol, sum)) if symbol == offset.link.symbol && offset.link.scale == 1 => sum.moved(offset.link.add),
+        // What a loop fills is guessed from its first round alone.
+        let is_proved = self.state.loops.last().is_some_and(|active| active.attempt != 0);
+        if offset.is_constant().is_some() && is_proved {
+            return;
+        }
+        let at = match self.state.sum.as_deref() {
+            Some((symbol, sum)) if *symbol == offset.link.symbol && offset.link.scale == 1 => {
+                sum.moved(offset.link.add)
+            }
             _ => Edge::of(&offset),
         };
         if let Some(at) = at.and_then(|at| at.moved(off)) {

@@ -156,7 +156,7 @@ pub struct State {
     /// What loops that are being proved have written so far, where that depends on their counters.
     pub filled: Vec<Filled>,
     /// The last sum of two counters that is a symbol of its own, an offset on a stack, since ways met.
-    pub sum: Option<(Id, Edge)>,
+    pub sum: Option<Box<(Id, Edge)>>,
 }
 
 impl Frame {

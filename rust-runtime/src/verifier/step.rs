@@ -225,8 +225,8 @@ impl Walk<'_> {
             && sum.link.symbol != a.link.symbol
             && let (Some(a), Some(b)) = (Edge::of(a), Edge::of(b))
         {
-            self.state.sum =
-                a.sum(b).filter(|_| sum.link.scale == 1 && sum.link.add == 0).map(|of| (sum.link.symbol, of));
+            let of = a.sum(b).filter(|_| sum.link.scale == 1 && sum.link.add == 0);
+            self.state.sum = of.map(|of| Box::new((sum.link.symbol, of)));
         }
     }
 
