@@ -1,11 +1,8 @@
 //! `cargo xtask mutants`: changes the scalar domain in every way that cargo-mutants knows, and asks its tests. Hours, so by command
-//! only. With `--checks`, the rest of the verifier (`checks.rs`).
+//! only.
 //!
 //! The domain is copied into a crate of its own, so that a mutant is built and tried in seconds. Mutants that nothing notices
 //! must be in `rust-runtime/tests/mutants.txt`, each with the reason why it does no harm.
-
-mod checks;
-mod switch;
 
 use std::{
     collections::BTreeSet,
@@ -32,18 +29,9 @@ pub struct Args {
     /// Only mutants whose description matches, as cargo-mutants has it
     #[arg(long)]
     re: Option<String>,
-    /// Instead, the rest of the verifier
-    #[arg(long)]
-    checks: bool,
-    /// Of these, only those whose file, function or change has this in it
-    #[arg(long, requires = "checks")]
-    only: Option<String>,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    if args.checks {
-        return checks::run(args.only.as_deref());
-    }
     let root = paths::root();
     let folder = root.join("target/mutants");
     copy_crate(&root, &folder)?;
@@ -58,7 +46,7 @@ pub fn run(args: Args) -> Result<()> {
     let status = mutants.status().context("cargo-mutants cannot be started: cargo install cargo-mutants")?;
     let survivors = read_lines(&folder.join("mutants.out/missed.txt"))
         .with_context(|| format!("cargo-mutants ended with {status} and left no list"))?;
-    let explained = explained(&root, "mutants.txt")?;
+    let explained = explained(&root)?;
     let new: Vec<&String> = survivors.iter().filter(|survivor| !explained.contains(&plain(survivor))).collect();
     println!("{} survivors, {} of them explained", survivors.len(), survivors.len() - new.len());
     if new.is_empty() {
@@ -96,8 +84,8 @@ fn read_lines(file: &Path) -> Result<Vec<String>> {
 }
 
 /// The mutants of the list: each is a line, followed by indented lines with the reason.
-fn explained(root: &Path, list: &str) -> Result<BTreeSet<String>> {
-    let lines = read_lines(&root.join("rust-runtime/tests").join(list))?;
+fn explained(root: &Path) -> Result<BTreeSet<String>> {
+    let lines = read_lines(&root.join("rust-runtime/tests/mutants.txt"))?;
     Ok(lines.into_iter().filter(|line| !line.starts_with([' ', '#']) && !line.is_empty()).collect())
 }
 
