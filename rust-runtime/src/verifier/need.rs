@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::{
     graph::{Graph, reads},
+    planted::{Bug, on},
     stack::CELLS,
 };
 use crate::isa::{Alu, Atomic, Op, Operand, Reg};
@@ -228,6 +229,7 @@ impl Need {
             matters |= match effect.kind {
                 EffectKind::LinkedReg => needed.exact & 1 << effect.first != 0,
                 EffectKind::LinkedCell => needed.exact_cells & effect.cells() != 0,
+                _ if on(Bug::BoundedPointer) => false,
                 EffectKind::LinkedPointer => needed.regs & 1 << effect.first != 0,
                 EffectKind::LinkedPointerCell => needed.cells & effect.cells() != 0,
                 _ => false,

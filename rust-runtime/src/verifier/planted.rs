@@ -60,6 +60,7 @@ bugs! {
     "A number that is linked to another keeps its link when it changes." StaleLink
     "What a helper costs is not counted." HelperCost
     "A loop that is left has filled as much as its longest run would have." FilledTooFar
+    "A comparison that bounds a pointer by its index does not matter where ways meet (a fault of ours until 22 November 2026)." BoundedPointer
 }
 
 #[cfg(not(feature = "planted"))]

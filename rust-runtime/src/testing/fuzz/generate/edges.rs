@@ -100,6 +100,57 @@ impl Generator {
         self.out_if(code, reg, limit);
     }
 
+    /// A pointer that was moved by an index on one of two ways that meet, by a constant on the other, before the index is compared.
+    pub(super) fn moved_on_one_way(&mut self) {
+        if self.depth == 3 {
+            return;
+        }
+        let index = self.own_number();
+        let base = self.other(index);
+        let (room, may_write) = self.base(base);
+        self.set(base, Kind::Unset);
+        let which = self.some_number();
+        let (size, bytes) = self.random.pick(&SIZES);
+        let places = 1 + self.random.below(4) as i32;
+        // So many fit behind the pointer.
+        self.push(0x07, base, 0, 0, (room - bytes * places).max(0));
+        let (at, imm) = (self.insns.len(), self.random.below(4) as i32);
+        self.push(0x15, which, 0, 0, imm);
+        let by_index = |this: &mut Self| {
+            this.push(0x57, index, 0, 0, 7 * bytes);
+            this.push(0x0f, base, index, 0, 0);
+        };
+        let by_constant = |this: &mut Self| {
+            let (other, by) = (this.random.below(8) as i32, this.random.below(places as usize + 2) as i32);
+            this.push(0xb7, index, 0, 0, other * bytes);
+            this.push(0x07, base, 0, 0, by * bytes);
+        };
+        let is_first = self.random.once_in(2);
+        if is_first {
+            by_index(self)
+        } else {
+            by_constant(self)
+        }
+        let over = self.insns.len();
+        self.push(0x05, 0, 0, 0, 0);
+        self.land(at);
+        if is_first {
+            by_constant(self)
+        } else {
+            by_index(self)
+        }
+        self.land(over);
+        self.set(index, Kind::Number);
+        if self.random.once_in(3) {
+            let slot = self.random.below(SLOTS);
+            self.push(0x7b, 10, index, Self::slot_offset(slot), 0);
+            self.state.slots[slot] = Kind::Number;
+        }
+        let more = i32::from(self.is_mistake());
+        self.out_if(0x25, index, (places - 1 + more) * bytes);
+        self.touch(base, size, 0, may_write);
+    }
+
     /// An operation with a small constant, or with a number of a small range that may be 0.
     fn edge(&mut self, reg: u8, mask: i32) {
         let class = if self.random.once_in(2) { 4 } else { 7 };

@@ -258,9 +258,9 @@ impl Generator {
 
     fn step(&mut self) {
         let kinds = match self.features.helpers {
-            Helpers::None => 26,
-            Helpers::Pure => 28,
-            Helpers::All => 36,
+            Helpers::None => 28,
+            Helpers::Pure => 30,
+            Helpers::All => 38,
         };
         match self.random.below(kinds) {
             0..=4 => self.arithmetic(),
@@ -280,11 +280,13 @@ impl Generator {
             23 => self.linked(),
             24 => self.sweep(),
             25 => self.count_on_stack(),
-            26 => self.pure_helper(),
-            27 => self.callback(),
-            28..=30 => self.lookup(),
-            31 => self.two_lookups(),
-            32 => self.record(),
+            26 => self.fill_array(),
+            27 => self.moved_on_one_way(),
+            28 => self.pure_helper(),
+            29 => self.callback(),
+            30..=32 => self.lookup(),
+            33 => self.two_lookups(),
+            34 => self.record(),
             _ => self.any_helper(),
         }
     }
