@@ -378,11 +378,12 @@ fn functions(starts: &[u32]) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, path::Path};
+    use std::{collections::BTreeMap, path::Path, sync::Arc};
 
     use super::*;
     use crate::{
         helpers::Env,
+        isa::Insn,
         testing::{
             clang, corpus, fuzz,
             vague::{self, Knowledge},
@@ -612,20 +613,35 @@ mod tests {
         assert!(both * 5 >= programs, "{both}");
     }
 
-    /// Programs whose refusals were read instruction by instruction, by seed. Of 3009 the kernel thinks for a minute.
+    /// A program as `kernel-refusals.txt` has it: where its functions begin, then its instructions.
+    fn written_program(text: &str) -> (&str, Arc<Object>) {
+        let (head, words) = text.split_once('\n').expect("a line of its own");
+        let (seed, starts) = head.split_once(": functions at ").expect("where functions begin");
+        let starts: Vec<usize> = starts.split(' ').map(|start| start.parse().expect("an instruction")).collect();
+        let insn = |word: &str| {
+            let part = |range| u32::from_str_radix(&word[range], 16).expect("hexadecimal digits");
+            let (src, dst) = (part(2..3) as u8, part(3..4) as u8);
+            Insn { code: part(0..2) as u8, src, dst, off: part(4..8) as u16 as i16, imm: part(8..16) as i32 }
+        };
+        (seed, fuzz::object(words.split_whitespace().map(insn).collect(), &starts))
+    }
+
+    /// Programs whose refusals were read instruction by instruction. Of a sixth, 3009, the kernel thinks for a minute.
     #[test]
     fn refusals_that_were_read_have_their_reasons() {
-        const READ: [u64; 5] = [1437, 1604, 2275, 2574, 2630];
         let Some(kernel) = kernel() else { return };
-        for seed in READ {
-            let object = fuzz::generate(seed, fuzz::Features { helpers: fuzz::Helpers::None, mistakes: 10 });
+        let text = include_str!("../../tests/kernel-refusals.txt");
+        let mut read = 0;
+        for (seed, object) in text.split("== ").skip(1).map(written_program) {
             assert!(verifier::judge_generic(&object).is_ok(), "seed {seed}");
+            read += 1;
             if let Opinion::Rejects(log) = kernel.judge(&object, 0).expect("the kernel answers") {
                 let why = explanation(&object, &log);
                 println!("seed {seed}: {}", why.unwrap_or("no reason"));
                 assert!(why.is_some(), "seed {seed}: {log}");
             }
         }
+        assert_eq!(read, 5);
     }
 
     /// The kernel's machine code and our interpreter, which `fuzz/machine_code.rs` compares with our machine code.
