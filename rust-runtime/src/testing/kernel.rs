@@ -399,7 +399,7 @@ mod tests {
         why: &'static str,
     }
 
-    const EXPLAINED: [Explained; 15] = [
+    const EXPLAINED: [Explained; 17] = [
         Explained {
             words: "combined stack size",
             program: any,
@@ -462,6 +462,8 @@ mod tests {
             program: is_bounded_with_both_signs,
             why: "of a number above a constant it forgets that once a signed comparison has shown that it is not negative",
         },
+        Explained { words: "variable-offset", program: compares_an_index_later, why: LATER },
+        Explained { words: "outside of the allowed memory range", program: compares_an_index_later, why: LATER },
         Explained {
             words: "attempt to corrupt spilled pointer",
             program: overwrites_what_a_round_left,
@@ -474,6 +476,8 @@ mod tests {
             why: "several of what it does not know, one behind the other",
         },
     ];
+    const LATER: &str =
+        "a pointer that was moved by an index does not learn from what the index is compared with later";
     /// So many unexplained programs are made small.
     const REDUCED: usize = 3;
 
@@ -501,6 +505,13 @@ mod tests {
             let is_zero = pair[0].code == MOV64_IMM && pair[0].imm == 0;
             is_zero && matches!(pair[1].code, JEQ_REG | JNE_REG) && pair[1].dst == pair[0].dst
         })
+    }
+
+    /// We refuse an access, too, if a pointer has nothing to do with the index that it was moved by.
+    fn compares_an_index_later(object: &Object) -> bool {
+        let refused = |vague: Object| verifier::judge_generic(&vague).err();
+        let id = vague::without(object, &[Knowledge::Indices]).and_then(refused).map(|rejection| rejection.id());
+        id.is_some_and(|id| matches!(id, "stack-bounds" | "out-of-bounds"))
     }
 
     /// We refuse it, too, where the first rounds of loops are explored one by one.

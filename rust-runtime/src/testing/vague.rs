@@ -12,6 +12,9 @@ use crate::{
 /// Loads eight bytes.
 const LOAD: u8 = 0x79;
 const GOTOL: u8 = 0x06;
+/// `dst += src`, and `dst |= imm`.
+const ADD: u8 = 0x0f;
+const OR: u8 = 0x47;
 /// `if dst != imm goto`, and `if dst s>= imm goto` of 64 bits; of 32 bits it is one more.
 const IF_UNEQUAL: u8 = 0x55;
 const IF_AT_LEAST: u8 = 0x75;
@@ -29,9 +32,12 @@ pub enum Knowledge {
     Itself,
     /// Narrow loads: of a number on the stack, all parts but the lowest.
     Parts,
+    /// A pointer that was moved by an index, where the index is compared later.
+    Indices,
 }
 
 impl Knowledge {
+    /// What may be unknown at once. Indices stand alone: what takes them away also takes copies of numbers apart.
     pub const ALL: [Knowledge; 5] =
         [Knowledge::Quotients, Knowledge::NegativeShifts, Knowledge::BitTests, Knowledge::Itself, Knowledge::Parts];
 
@@ -44,6 +50,7 @@ impl Knowledge {
             Knowledge::NegativeShifts => is_alu && op == 6 && !by_register,
             Knowledge::BitTests => is_branch && op == 4,
             Knowledge::Itself => is_branch && by_register && op != 4 && insn.dst == insn.src,
+            Knowledge::Indices => insn.code == ADD,
             Knowledge::Parts => class == 1 && matches!(insn.code >> 5, 3 | 4) && insn.code & 0x18 != 0x18,
         }
     }
@@ -98,6 +105,8 @@ fn replaced(knowledge: Knowledge, insn: &Insn, live: u16, anything: i32) -> Opti
             let skip = Insn { code: IF_AT_LEAST + is_narrow, dst: insn.dst, off: 3, ..Insn::default() };
             Some([&[skip][..], &load(LOAD, insn.dst), &[*insn]].concat())
         }
+        // The same number, which nothing is known to depend on.
+        Knowledge::Indices => Some(vec![*insn, Insn { code: OR, dst: insn.src, ..Insn::default() }]),
         Knowledge::Parts => Some([&[*insn][..], &load(insn.code, insn.dst)].concat()),
         Knowledge::BitTests | Knowledge::Itself => {
             let dst = (0..10).find(|reg| live & 1 << reg == 0 && ![insn.dst, insn.src].contains(reg))?;
