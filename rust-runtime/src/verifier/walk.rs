@@ -417,10 +417,7 @@ impl<'a> Walk<'a> {
         if self.state.orders.is_empty() {
             return;
         }
-        let (attempts, loops) = (&self.attempts, &self.state.loops);
-        let is_active = |number: u32| loops.iter().any(|active| active.attempt == number);
-        let active = attempts.iter().filter(|attempt| is_active(attempt.number));
-        let symbols: Vec<Id> = active.flat_map(|attempt| attempt.classes.iter().map(|class| class.symbol)).collect();
+        let symbols = self.active_symbols();
         self.state.orders.retain(|order| symbols.contains(&order.low) || symbols.contains(&order.high));
     }
 
@@ -429,12 +426,15 @@ impl<'a> Walk<'a> {
         if self.state.filled.is_empty() {
             return;
         }
-        let (attempts, loops) = (&self.attempts, self.state.loops.clone());
-        self.state.settle_filled(|symbol| {
-            let of_symbol = |attempt: &&Attempt| attempt.classes.iter().any(|class| class.symbol == symbol);
-            let mut attempts = attempts.iter().filter(of_symbol);
-            attempts.any(|attempt| loops.iter().any(|active| active.attempt == attempt.number))
-        });
+        let symbols = self.active_symbols();
+        self.state.settle_filled(|symbol| symbols.contains(&symbol));
+    }
+
+    /// The counters of active loops that are being proved.
+    fn active_symbols(&self) -> Vec<Id> {
+        let is_active = |number: u32| self.state.loops.iter().any(|active| active.attempt == number);
+        let active = self.attempts.iter().filter(|attempt| is_active(attempt.number));
+        active.flat_map(|attempt| attempt.classes.iter().map(|class| class.symbol)).collect()
     }
 
     pub fn note_loop_cost(&mut self, head: usize, cost: u64) {
