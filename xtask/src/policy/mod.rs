@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use duckbpf_tpch::machine::Machine;
 use duckbpf_tpch::queries::QUERIES;
 use duckbpf_tpch::stats::{Paired, median};
@@ -81,7 +81,7 @@ const fn attached(programs: &'static [(&'static str, &'static str)]) -> Run {
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The policy's name; all: what TPC-H alone takes with each of them, and no workload
+    /// The policy's name; several with commas, or all: no workload, but what TPC-H alone takes with each of them
     name: String,
     /// Rounds [default: the policy's own]
     #[arg(long)]
@@ -109,15 +109,10 @@ fn policies() -> impl Iterator<Item = &'static Policy> {
 
 pub fn run(args: Args) -> Result<()> {
     if args.name == ALL {
-        return all_alone(&args);
+        return all_alone(&args, &policies().collect::<Vec<_>>());
     }
-    let Some(policy) = policies().find(|policy| policy.name == args.name) else {
-        bail!(
-            "there is no policy {}; there are: {}",
-            args.name,
-            policies().map(|p| p.name).collect::<Vec<_>>().join(", ")
-        );
-    };
+    let named = args.name.split(',').map(find).collect::<Result<Vec<_>>>()?;
+    let [policy] = named[..] else { return all_alone(&args, &named) };
     build(&args)?;
     let venv = Venv::ensure()?;
     let database = match policy.scale_factor {
@@ -134,17 +129,23 @@ pub fn run(args: Args) -> Result<()> {
     bench.write(&bench.measure()?)
 }
 
+fn find(name: &str) -> Result<&'static Policy> {
+    let names = || policies().map(|policy| policy.name).collect::<Vec<_>>().join(", ");
+    policies()
+        .find(|policy| policy.name == name)
+        .with_context(|| format!("there is no policy {name}; there are: {}", names()))
+}
+
 /// In a policy's place: all of them, on TPC-H alone.
 const ALL: &str = "all";
 
-/// What TPC-H alone takes with each policy, into the reports that there are.
-fn all_alone(args: &Args) -> Result<()> {
+/// What TPC-H alone takes with each of these policies, into the reports that there are.
+fn all_alone(args: &Args, policies: &[&Policy]) -> Result<()> {
     build(args)?;
     let venv = Venv::ensure()?;
     let database = bench::data(args.sf.unwrap_or(TPCH_SF), &venv)?;
-    let all: Vec<&Policy> = policies().collect();
-    let losses = alone::losses(&venv.python(), &database, &all, args.tpch_runs.max(1))?;
-    for (policy, loss) in all.into_iter().zip(losses) {
+    let losses = alone::losses(&venv.python(), &database, policies, args.tpch_runs.max(1))?;
+    for (policy, loss) in policies.iter().zip(losses) {
         let path = folder(policy)?.join("report.json");
         if path.is_file() {
             let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
