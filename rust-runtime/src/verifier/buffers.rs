@@ -55,6 +55,36 @@ fn what_lies_before_the_end_is_read() {
     assert_eq!(refused("r0 = *(u8 *)(r2 + 0)"), "behind-end");
 }
 
+#[test]
+fn what_was_compared_moves_with_its_pointer() {
+    let compared = "r4 = r2\nr4 += 8\nif r4 > r3 goto out";
+    accepted(&format!("{compared}\nr2 += 4\nr0 = *(u32 *)(r2 + 0)"));
+    assert_eq!(refused(&format!("{compared}\nr2 += 4\nr0 = *(u64 *)(r2 + 0)")), "behind-end");
+    accepted(&format!("{compared}\nr4 -= 8\nr0 = *(u64 *)(r4 + 0)"));
+    assert_eq!(refused(&format!("{compared}\nr4 -= 8\nr0 = *(u64 *)(r4 + 1)")), "behind-end");
+}
+
+#[test]
+fn each_comparison_proves_what_it_says() {
+    // One byte more is there where a pointer is below the end, not where it is at the end.
+    for below in ["if r4 < r3 goto more", "if r3 > r4 goto more"] {
+        accepted(&format!("r4 = r2\nr4 += 7\n{below}\nexit\nmore: r0 = *(u64 *)(r2 + 0)"));
+    }
+    for not_below in ["if r4 >= r3 goto out", "if r3 <= r4 goto out"] {
+        accepted(&format!("r4 = r2\nr4 += 7\n{not_below}\nr0 = *(u64 *)(r2 + 0)"));
+    }
+    for at_most in ["if r4 <= r3 goto more", "if r3 >= r4 goto more", "if r4 == r3 goto more"] {
+        accepted(&format!("r4 = r2\nr4 += 8\n{at_most}\nexit\nmore: r0 = *(u64 *)(r2 + 0)"));
+        assert_eq!(
+            refused(&format!("r4 = r2\nr4 += 7\n{at_most}\nexit\nmore: r0 = *(u64 *)(r2 + 0)")),
+            "behind-end"
+        );
+        assert_eq!(refused(&format!("r4 = r2\nr4 += 8\n{at_most}\nr0 = *(u8 *)(r2 + 0)")), "behind-end");
+    }
+    accepted("r4 = r2\nr4 += 8\nif r4 != r3 goto out\nr0 = *(u64 *)(r2 + 0)");
+    assert_eq!(refused("r4 = r2\nr4 += 8\nif r4 != r3 goto more\nexit\nmore: r0 = *(u8 *)(r2 + 0)"), "behind-end");
+}
+
 /// Trials of loops go where no pointer may be.
 #[test]
 fn what_is_far_from_the_buffer_is_refused() {
@@ -117,6 +147,9 @@ fn the_end_is_only_compared() {
     assert_eq!(refused("r3 -= r2"), "pointer-arithmetic");
     assert_eq!(refused("if r3 > 5 goto out\nexit"), "pointer-comparison");
     assert_eq!(refused("if w2 > w3 goto out\nexit"), "pointer-comparison");
+    assert_eq!(refused("if w3 > w2 goto out\nexit"), "pointer-comparison");
     assert_eq!(refused("if r10 > r3 goto out\nexit"), "pointer-comparison");
+    assert_eq!(refused("if r3 > r10 goto out\nexit"), "pointer-comparison");
+    assert_eq!(refused("if r3 == 0 goto out\nexit"), "pointer-comparison");
     assert_eq!(refused("r2 = *(u32 *)(r6 + 0)"), "context-field");
 }

@@ -237,6 +237,23 @@ fn hooks_grant_helpers_and_cost() {
 }
 
 #[test]
+fn a_text_ends_in_its_section() {
+    // strncmp(r10 - 8, 8, the text at an offset)
+    let compare = |bytes: &[u8], size, offset| {
+        let begin = [insn(0x7a, 10, 0, -8, 0), mov(1, 10), add_imm(1, -8), mov_imm(2, 8)];
+        let insns = [&begin[..], &address(3, 0, offset)[..], &[helper(182), EXIT]].concat();
+        let texts = Region { name: ".rodata".into(), writable: false, size, bytes: bytes.to_vec() };
+        verify(&object(LOAD, insns, &[], vec![texts])).map_err(|rejection| rejection.id()).map(|_| ())
+    };
+    assert_eq!(compare(b"text\0", 5, 0), Ok(()));
+    assert_eq!(compare(b"text", 4, 0), Err("helper-argument"), "no end");
+    assert_eq!(compare(b"text", 5, 0), Ok(()), "what the file does not have is zero");
+    assert_eq!(compare(b"\0text", 5, 1), Err("helper-argument"), "the end is before the text");
+    assert_eq!(compare(b"text", 5, 4), Ok(()), "nothing but its end");
+    assert_eq!(compare(b"text", 5, 5), Err("helper-argument"));
+}
+
+#[test]
 fn a_hash_depends_on_its_key_alone() {
     let read = |region| [&address(2, region, 0)[..], &[load(0, 2, 0), EXIT]].concat();
     assert!(check(Hook::Hash, &read(0)).is_ok());
