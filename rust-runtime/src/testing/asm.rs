@@ -3,6 +3,7 @@
 //! ```text
 //! hook unpin                      a hook; without one, the generic profile
 //! map counts hash 4 8 16          a map: its kind, sizes of key and value, entries; of maps: sizes of their key and value
+//! map log queue 0 8 16 wronly     programs may only write it; `rdonly`: only read it
 //! data .bss 16                    a section of variables and its bytes; `rodata` for a read-only one
 //! r2 = *(u64 *)(r1 + 32)
 //! if r2 == 0 goto out
@@ -30,7 +31,7 @@ use crate::{
     helpers,
     hook::Hook,
     isa::{CALL, CALL_LOCAL, Insn, LDDW, LDDW_FUNCTION, LDDW_MAP, LDDW_MEMORY},
-    object::{Function, MapDef, MapKind, Object, ProgramText, Region},
+    object::{FLAG_READ_ONLY_PROGRAM, FLAG_WRITE_ONLY_PROGRAM, Function, MapDef, MapKind, Object, ProgramText, Region},
 };
 
 /// Assembled text.
@@ -124,6 +125,11 @@ impl Assembler {
     }
 
     fn map(&mut self, name: &str, kind: &str, sizes: &[&str]) -> Result<(), String> {
+        let (flags, sizes) = match sizes.split_last() {
+            Some((&"rdonly", sizes)) => (FLAG_READ_ONLY_PROGRAM, sizes),
+            Some((&"wronly", sizes)) => (FLAG_WRITE_ONLY_PROGRAM, sizes),
+            _ => (0, sizes),
+        };
         let kind = MapKind::ALL.into_iter().find(|known| known.name() == kind).ok_or("no such kind of map")?;
         let sizes = sizes.iter().map(|size| number(size).map(|size| size as u32)).collect::<Result<Vec<_>, _>>()?;
         let &[key, value, entries, ref inner @ ..] = sizes.as_slice() else {
@@ -131,6 +137,7 @@ impl Assembler {
         };
         let mut map = MapDef::new(kind, key, value, entries);
         name.clone_into(&mut map.name);
+        map.flags = flags;
         if let &[key, value] = inner {
             map.inner = Some(Box::new(MapDef::new(MapKind::Hash, key, value, entries)));
         }

@@ -75,11 +75,11 @@ fn each_comparison_proves_what_it_says() {
     }
     for at_most in ["if r4 <= r3 goto more", "if r3 >= r4 goto more", "if r4 == r3 goto more"] {
         accepted(&format!("r4 = r2\nr4 += 8\n{at_most}\nexit\nmore: r0 = *(u64 *)(r2 + 0)"));
+        assert_eq!(refused(&format!("r4 = r2\nr4 += 7\n{at_most}\nexit\nmore: r0 = *(u64 *)(r2 + 0)")), "behind-end");
         assert_eq!(
-            refused(&format!("r4 = r2\nr4 += 7\n{at_most}\nexit\nmore: r0 = *(u64 *)(r2 + 0)")),
+            refused(&format!("r4 = r2\nr4 += 8\n{at_most}\nr0 = *(u8 *)(r2 + 0)\nexit\nmore: r0 = 0")),
             "behind-end"
         );
-        assert_eq!(refused(&format!("r4 = r2\nr4 += 8\n{at_most}\nr0 = *(u8 *)(r2 + 0)")), "behind-end");
     }
     accepted("r4 = r2\nr4 += 8\nif r4 != r3 goto out\nr0 = *(u64 *)(r2 + 0)");
     assert_eq!(refused("r4 = r2\nr4 += 8\nif r4 != r3 goto more\nexit\nmore: r0 = *(u8 *)(r2 + 0)"), "behind-end");
