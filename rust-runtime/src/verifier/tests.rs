@@ -1,11 +1,14 @@
 //! One property a case: what is accepted, and what is refused, where and why.
 
-use super::{Reason, STACK};
+use super::{Reason, STACK, judge_generic};
 use crate::{
     hook::Hook,
     isa::{DecodeError, Insn},
     object::Region,
-    testing::programs::{EXIT, address, helper, insn, lddw, load, local, mov, mov_imm, object, store, verify},
+    testing::{
+        asm::assemble,
+        programs::{EXIT, address, helper, insn, lddw, load, local, mov, mov_imm, object, store, verify},
+    },
 };
 
 const LOAD: Hook = Hook::Load;
@@ -234,6 +237,22 @@ fn hooks_grant_helpers_and_cost() {
     // The longest way counts, not the program's size.
     assert_eq!(accepted(&[load(0, 1, SIZE), if_eq(0, 0, 2), ZERO, ZERO, EXIT]), 5);
     assert_eq!(accepted(&[helper(5), helper(5), EXIT]), 83);
+}
+
+/// What no kernel grants programs without a kind, so that these are no cases of the corpus.
+#[test]
+fn helpers_by_the_generic_rules() {
+    let judged = |text: &str| {
+        let object = assemble(text).expect("it assembles").object;
+        judge_generic(&object).map_err(|rejection| rejection.id())
+    };
+    let print = |format: &str| judged(&format!("{format}\nr2 = 8\ncall trace_printk\nr0 = 0\nexit"));
+    // Fewer numbers than it could print.
+    assert_eq!(print("rodata .rodata 8\nr1 = .rodata[0] ll"), Ok(()));
+    assert_eq!(print("*(u64 *)(r10 - 8) = 0\nr1 = r10\nr1 += -8"), Ok(()));
+    let hashed = |size| judged(&format!("r1 = 0\nr2 = {size}\nr3 = 0\ncall wyhash\nr0 = 0\nexit"));
+    assert_eq!(hashed(0), Ok(()), "nothing of nothing");
+    assert_eq!(hashed(1), Err("helper-argument"));
 }
 
 #[test]
