@@ -2,7 +2,7 @@
 
 use super::{
     Reason, STACK,
-    domain::Scalar,
+    domain::{Scalar, Tnum},
     filled::Edge,
     need::EffectKind,
     planted::{Bug, on},
@@ -12,8 +12,8 @@ use super::{
     walk::Walk,
 };
 use crate::{
-    isa::{Alu, Atomic, Operand, R10, Reg, Size, Width},
-    object::{FLAG_READ_ONLY_PROGRAM, FLAG_WRITE_ONLY_PROGRAM},
+    isa::{Atomic, Operand, R10, Reg, Size, Width},
+    object::{FLAG_READ_ONLY_PROGRAM, FLAG_WRITE_ONLY_PROGRAM, MapDef, Region},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,29 +190,29 @@ impl Walk<'_> {
                 Ok(Place::Stack { frame, low, high })
             }
             Target::MapValue(map) => {
-                let (name, size, writable) = self.memory_of(map);
-                self.check_within(&name, low, high, bytes, size)?;
+                let (size, writable) = self.memory_of(map);
+                self.check_within(|| self.memory_name(map), low, high, bytes, size)?;
                 let is_hidden = self.map_def(map).is_some_and(|def| def.flags & FLAG_WRITE_ONLY_PROGRAM != 0);
                 if is_hidden && access.reads() {
-                    return Err(Reason::WriteOnly(name));
+                    return Err(Reason::WriteOnly(self.memory_name(map)));
                 }
                 if writable && self.rules.pure {
-                    return Err(Reason::Impure(name));
+                    return Err(Reason::Impure(self.memory_name(map)));
                 }
                 if !writable && access.writes() {
-                    return Err(Reason::ReadOnly(name));
+                    return Err(Reason::ReadOnly(self.memory_name(map)));
                 }
                 let known = !writable && low == high;
                 Ok(Place::Memory(known.then_some((map, low as u64))))
             }
             Target::MapKey(map) => {
                 let size = u64::from(self.map_def(map).map_or(0, |def| def.key_size));
-                let name = format!("the key of {}", self.map_name(map));
-                self.check_within(&name, low, high, bytes, size)?;
-                if access.writes() { Err(Reason::ReadOnly(name)) } else { Ok(Place::Memory(None)) }
+                let name = || format!("the key of {}", self.map_name(map));
+                self.check_within(name, low, high, bytes, size)?;
+                if access.writes() { Err(Reason::ReadOnly(name())) } else { Ok(Place::Memory(None)) }
             }
             Target::Record(size) => {
-                self.check_within("the record", low, high, bytes, u64::from(size))?;
+                self.check_within(|| "the record".into(), low, high, bytes, u64::from(size))?;
                 Ok(Place::Memory(None))
             }
             Target::Buffer => {
@@ -229,14 +229,21 @@ impl Walk<'_> {
         }
     }
 
-    fn check_within(&self, memory: &str, low: i64, high: i64, bytes: i64, size: u64) -> Result<(), Reason> {
+    fn check_within(
+        &self,
+        memory: impl Fn() -> String,
+        low: i64,
+        high: i64,
+        bytes: i64,
+        size: u64,
+    ) -> Result<(), Reason> {
         let size = size + u64::from(on(Bug::OffByOne));
         let is_inside = low >= 0 && bytes >= 0 && high.checked_add(bytes).is_some_and(|end| end <= size as i64);
         if is_inside || self.is_trial() && low != high {
             return Ok(());
         }
         let offset = offset_text(low, high);
-        Err(Reason::OutOfBounds { memory: memory.to_owned(), offset, size: bytes, bytes: size })
+        Err(Reason::OutOfBounds { memory: memory(), offset, size: bytes, bytes: size })
     }
 
     fn place_in_context(
@@ -339,7 +346,7 @@ impl Walk<'_> {
 
     /// The constant in memory that never changes.
     fn constant_at(&self, map: MapRef, offset: u64, size: Size) -> Option<u64> {
-        let region = self.map_def(map)?.region.and_then(|region| self.object.regions.get(region))?;
+        let region = self.region_of(self.map_def(map)?)?;
         if region.writable {
             return None;
         }
@@ -351,7 +358,7 @@ impl Walk<'_> {
         Some(u64::from_le_bytes(bytes))
     }
 
-    pub fn map_def(&self, map: MapRef) -> Option<&crate::object::MapDef> {
+    pub fn map_def(&self, map: MapRef) -> Option<&MapDef> {
         let def = self.object.maps.get(map.index as usize)?;
         if map.inner { def.inner.as_deref() } else { Some(def) }
     }
@@ -360,16 +367,25 @@ impl Walk<'_> {
         self.object.maps.get(map.index as usize).map_or_else(|| "?".into(), |def| def.name.clone())
     }
 
-    /// Name and size of a map's values, and whether a program may write them.
-    fn memory_of(&self, map: MapRef) -> (String, u64, bool) {
-        let Some(def) = self.map_def(map) else { return ("an unknown map".into(), 0, false) };
-        let region = def.region.and_then(|region| self.object.regions.get(region));
-        match region {
-            Some(region) => (region.name.clone(), region.size, region.writable),
-            None => {
-                let read_only = def.flags & FLAG_READ_ONLY_PROGRAM != 0;
-                (format!("a value of {}", self.map_name(map)), u64::from(def.value_size), !read_only)
-            }
+    fn region_of(&self, def: &MapDef) -> Option<&Region> {
+        self.object.regions.get(def.region?)
+    }
+
+    /// The size of a map's values, and whether a program may write them.
+    fn memory_of(&self, map: MapRef) -> (u64, bool) {
+        let Some(def) = self.map_def(map) else { return (0, false) };
+        match self.region_of(def) {
+            Some(region) => (region.size, region.writable),
+            None => (u64::from(def.value_size), def.flags & FLAG_READ_ONLY_PROGRAM == 0),
+        }
+    }
+
+    /// What messages call a map's values.
+    fn memory_name(&self, map: MapRef) -> String {
+        let Some(def) = self.map_def(map) else { return "an unknown map".into() };
+        match self.region_of(def) {
+            Some(region) => region.name.clone(),
+            None => format!("a value of {}", self.map_name(map)),
         }
     }
 }
@@ -387,7 +403,7 @@ pub fn stack_fault(fault: StackFault) -> Reason {
 
 /// Whether an offset is surely a multiple of a power of two.
 fn is_multiple(offset: &Scalar, off: i64, of: i64) -> bool {
-    let bits = offset.alu(Alu::Add, &Scalar::constant(off as u64), Width::W64).bits();
+    let bits = offset.bits().add(Tnum::constant(off as u64));
     (bits.value | bits.mask).trailing_zeros() >= of.trailing_zeros()
 }
 
