@@ -350,12 +350,14 @@ impl Walk<'_> {
 
     /// Counts a visit, and gives up an attempt that takes too long, with all that began within it. True: there was one.
     pub fn give_up_what_takes_too_long(&mut self) -> bool {
-        let loops = &self.state.loops;
-        let is_running = |attempt: &Attempt| loops.iter().any(|active| active.attempt == attempt.number);
         let mut place = None;
-        for (index, attempt) in self.attempts.iter_mut().enumerate() {
+        // Outer loops first, as their attempts are.
+        for active in self.state.loops.iter().filter(|active| active.attempt != 0) {
+            let of_loop = |attempt: &Attempt| attempt.number == active.attempt;
+            let Some(index) = self.attempts.iter().rposition(of_loop) else { continue };
+            let attempt = &mut self.attempts[index];
             let most = if attempt.is_trial { MAX_TRIAL } else { MAX_ATTEMPT };
-            attempt.visited += u64::from(is_running(attempt));
+            attempt.visited += 1;
             if attempt.rounds.is_none() && attempt.visited > most {
                 place = place.or(Some(index));
             }

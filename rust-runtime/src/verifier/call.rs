@@ -40,8 +40,8 @@ impl Walk<'_> {
             return Err(Reason::TooDeep);
         }
         let mut frame = Frame::new(callee, depth, pc);
-        frame.regs[1..6].copy_from_slice(&self.state.top().regs[1..6]);
-        self.state.top_mut().regs[..6].fill(Value::Unset);
+        (1..6).for_each(|reg| frame.regs[reg] = self.state.top().regs[reg]);
+        self.state.unset(0..6);
         self.state.frames.push(Rc::new(frame));
         self.commit();
         Ok(Next::Go(self.program.functions[callee].start))
@@ -116,7 +116,7 @@ impl Walk<'_> {
             self.release(arguments.released)?;
         }
         let lost = if on(Bug::CallerSaved) { 0..1 } else { 0..6 };
-        self.state.top_mut().regs[lost].fill(Value::Unset);
+        self.state.unset(lost);
         if let (Some(function), Some((_, kind))) = (arguments.callback, helper.callback()) {
             return self.begin_callback(pc, kind, function, &arguments);
         }

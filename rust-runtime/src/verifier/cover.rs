@@ -238,16 +238,14 @@ impl<'a> Cover<'a> {
     }
 
     fn stack(&mut self, old: &Stack, new: &Stack, cells: u128, exact: u128) -> bool {
-        // Of cells that are the same only links can differ from what the registers say.
-        let is_shared = old.is_shared_with(new);
-        for cell in each_of(cells & old.depth()) {
-            if is_shared && matches!(old.get(cell), Cell::Bytes { .. }) {
-                self.work += 1;
-            } else if !self.cell(old, new, cell, cells, exact) {
-                return false;
-            }
+        let mut compared = cells & old.depth();
+        if old.is_shared_with(new) {
+            // Of cells that are the same only links can differ from what the registers say.
+            let same = compared & !old.linkable();
+            self.work += u64::from(same.count_ones());
+            compared &= !same;
         }
-        true
+        each_of(compared).all(|cell| self.cell(old, new, cell, cells, exact))
     }
 
     /// A cell that is needed, among others.

@@ -92,6 +92,11 @@ impl Stack {
         if self.cells.len() >= CELLS { u128::MAX } else { (1 << self.cells.len()) - 1 }
     }
 
+    /// Cells that are not plain bytes.
+    pub fn linkable(&self) -> u128 {
+        self.whole | self.whole >> 1
+    }
+
     /// They are one stack.
     pub fn is_shared_with(&self, other: &Stack) -> bool {
         Rc::ptr_eq(&self.cells, &other.cells)

@@ -1,7 +1,10 @@
 //! What is known before an instruction: registers and stack of every active function, handles that are held, loops that are
 //! running, and what was found out about symbols.
 
-use std::rc::Rc;
+use std::{
+    ops::{Index, IndexMut, Range},
+    rc::Rc,
+};
 
 use smallvec::SmallVec;
 
@@ -17,10 +20,58 @@ use crate::{
     isa::{Alu, R10, Reg, Width},
 };
 
+/// Registers that a call leaves unset, and those that it leaves alone.
+const LOW: usize = 6;
+const HIGH: usize = 5;
+
+/// A frame's registers. States share each part until one of them is written.
+#[derive(Clone, Debug)]
+pub struct Regs {
+    low: Rc<[Value; LOW]>,
+    high: Rc<[Value; HIGH]>,
+}
+
+impl Regs {
+    pub const COUNT: usize = LOW + HIGH;
+
+    pub fn iter(&self) -> impl Iterator<Item = &Value> {
+        self.low.iter().chain(self.high.iter())
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Value> {
+        Rc::make_mut(&mut self.low).iter_mut().chain(Rc::make_mut(&mut self.high).iter_mut())
+    }
+
+    /// A register is in a part that both share.
+    pub fn shares(&self, other: &Regs, reg: usize) -> bool {
+        if reg < LOW { Rc::ptr_eq(&self.low, &other.low) } else { Rc::ptr_eq(&self.high, &other.high) }
+    }
+}
+
+impl Default for Regs {
+    fn default() -> Regs {
+        Regs { low: Rc::new([Value::Unset; LOW]), high: Rc::new([Value::Unset; HIGH]) }
+    }
+}
+
+impl Index<usize> for Regs {
+    type Output = Value;
+
+    fn index(&self, reg: usize) -> &Value {
+        if reg < LOW { &self.low[reg] } else { &self.high[reg - LOW] }
+    }
+}
+
+impl IndexMut<usize> for Regs {
+    fn index_mut(&mut self, reg: usize) -> &mut Value {
+        if reg < LOW { &mut Rc::make_mut(&mut self.low)[reg] } else { &mut Rc::make_mut(&mut self.high)[reg - LOW] }
+    }
+}
+
 /// A function that is active.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    pub regs: [Value; 11],
+    pub regs: Regs,
     pub stack: Stack,
     /// Which function of the program.
     pub function: usize,
@@ -161,7 +212,7 @@ pub struct State {
 
 impl Frame {
     pub fn new(function: usize, depth: usize, call: usize) -> Frame {
-        let mut regs = [Value::Unset; 11];
+        let mut regs = Regs::default();
         regs[usize::from(R10)] = Value::pointer(super::value::Target::Stack(depth as u8), 0);
         Frame { regs, stack: Stack::default(), function, call, callback: false }
     }
@@ -209,6 +260,12 @@ impl State {
 
     pub fn set(&mut self, reg: Reg, value: Value) {
         self.top_mut().regs[usize::from(reg)] = value;
+    }
+
+    /// Registers that hold nothing from here on.
+    pub fn unset(&mut self, regs: Range<usize>) {
+        let frame = self.top_mut();
+        regs.for_each(|reg| frame.regs[reg] = Value::Unset);
     }
 
     pub fn counter(&self, symbol: Id) -> Option<&Counter> {
@@ -293,7 +350,10 @@ impl State {
         let (from, to) = if scale > 0 { (from, to) } else { (-to, -from) };
         let scale = scale.abs();
         // Rounded inward; scale > 0.
-        let (low, high) = (-((-from).div_euclid(scale)), to.div_euclid(scale));
+        let (low, high) = match scale {
+            1 => (from, to),
+            _ => (-((-from).div_euclid(scale)), to.div_euclid(scale)),
+        };
         counter.low = counter.low.max(low.clamp(i64::MIN.into(), i64::MAX.into()) as i64);
         counter.high = counter.high.min(high.clamp(i64::MIN.into(), i64::MAX.into()) as i64);
         (counter.low <= counter.high).then_some(())
@@ -363,7 +423,10 @@ fn refined(number: &Num, link: Link, range: &Scalar, counter: Option<Counter>) -
     if let Some(counter) = counter.filter(|counter| is_exact(number.link, *counter)) {
         let at = |value: i64| number.link.scale.wrapping_mul(value).wrapping_add(number.link.add);
         let (a, b) = (at(counter.low), at(counter.high));
-        result = result.meet(&Scalar::signed(a.min(b), a.max(b)))?;
+        let (low, high) = (a.min(b), a.max(b));
+        if result.smin() < low || result.smax() > high {
+            result = result.meet(&Scalar::signed(low, high))?;
+        }
     }
     Some(result)
 }

@@ -16,7 +16,7 @@ use super::{
     record::Recorder,
     rejection::{LoopCost, Stop},
     rules::Rules,
-    state::{ActiveLoop, Frame, Mark, State},
+    state::{ActiveLoop, Frame, Mark, Regs, State},
     value::{Id, Target, Value},
 };
 use crate::object::{Object, ProgramText};
@@ -736,6 +736,7 @@ pub fn bytes_of(state: &State) -> usize {
     size_of::<State>()
         + size_of_val(&*state.filled)
         + size_of::<Frame>()
+        + size_of::<[Value; Regs::COUNT]>()
         + 48 * cells
         + size_of::<ActiveLoop>() * state.loops.len()
 }

@@ -125,7 +125,7 @@ impl Class {
             (by.checked_rem(a.link.scale)? == 0).then_some(by / a.link.scale)
         };
         from.frames.iter().zip(&to.frames).find_map(|(a, b)| {
-            let mut regs = a.regs.iter().zip(&b.regs).filter_map(|(a, b)| Some((a.linked()?, b.linked()?)));
+            let mut regs = a.regs.iter().zip(b.regs.iter()).filter_map(|(a, b)| Some((a.linked()?, b.linked()?)));
             let mut cells = a.stack.linked().filter_map(|(cell, number)| Some((number, b.stack.linked_at(cell)?)));
             regs.find_map(|(a, b)| step(a, b)).or_else(|| cells.find_map(|(a, b)| step(a, b)))
         })

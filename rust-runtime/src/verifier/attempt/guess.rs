@@ -12,7 +12,7 @@ use crate::{
         filled::{self, Edge, Filled},
         need::Need,
         stack::{Cell, Stack},
-        state::{Counter, Frame, Order, State},
+        state::{Counter, Order, Regs, State},
         value::{Id, Link, Num, Pointer, Value},
         walk::Walk,
     },
@@ -159,7 +159,7 @@ impl<'a, 'b> Guess<'a, 'b> {
         let base = if from_first { previous } else { current };
         self.from_first = from_first;
         self.outer.clone_from(&base.counters);
-        let merged = self.merge(previous, current, Guess::first)?;
+        let merged = self.merge(previous, current, true, Guess::first)?;
         let filled = filled::guessed(previous, current, from_first, |bytes| self.after_rounds(bytes));
         let mut state = State { counters: base.counters.clone(), orders: base.orders.clone(), filled, ..merged };
         let mut symbols: Vec<Id> = places(&state).iter().map(|(_, number)| number.link.symbol).collect();
@@ -193,7 +193,8 @@ impl<'a, 'b> Guess<'a, 'b> {
     /// From a guess and a state that came back and does not fit.
     pub fn wider(&mut self, guess: &State, back: &State, start: &State, steps: &[Option<i64>]) -> Option<State> {
         let broken: Vec<Id> = self.classes.iter().filter(|class| class.is_broken()).map(|class| class.symbol).collect();
-        let state = self.merge(guess, back, |guess, a, b, at| guess.next(a, b, at.number(start), steps, &broken))?;
+        let state =
+            self.merge(guess, back, false, |guess, a, b, at| guess.next(a, b, at.number(start), steps, &broken))?;
         // What held before and holds one step further.
         let moved = |order: &Order| {
             let place = self.classes.iter().position(|class| class.symbol == order.low);
@@ -215,7 +216,7 @@ impl<'a, 'b> Guess<'a, 'b> {
 
     /// A state that holds for two ways that meet in one round.
     pub fn either(&mut self, a: &State, b: &State) -> Option<State> {
-        let merged = self.merge(a, b, |guess, a, b, _| match a.link == b.link && a.link.symbol != 0 {
+        let merged = self.merge(a, b, true, |guess, a, b, _| match a.link == b.link && a.link.symbol != 0 {
             _ if a == b => *a,
             true => Num { range: a.range.join(&b.range), link: a.link },
             false => guess.joined(a, b),
@@ -229,11 +230,12 @@ impl<'a, 'b> Guess<'a, 'b> {
         Some(State { counters: a.counters.iter().filter_map(joined).collect(), orders, filled, ..merged })
     }
 
-    /// Merges two states value by value. None: they are too different.
+    /// Merges two states value by value. None: they are too different. `are_same_kept`: a value is merged with itself to itself.
     fn merge(
         &mut self,
         a: &State,
         b: &State,
+        are_same_kept: bool,
         mut number: impl FnMut(&mut Self, &Num, &Num, At) -> Num,
     ) -> Option<State> {
         if a.frames.len() != b.frames.len() || a.handles != b.handles {
@@ -250,16 +252,22 @@ impl<'a, 'b> Guess<'a, 'b> {
                 frames.push(b.clone());
                 continue;
             }
-            let Frame { regs, function, call, callback, .. } = **b;
-            let mut frame = Frame { regs, stack: Stack::default(), function, call, callback };
-            for reg in 0..frame.regs.len() {
-                frame.regs[reg] = if index < last || live & 1 << reg != 0 {
-                    self.merge_value(&a.regs[reg], &b.regs[reg], At::Reg(index, reg), &mut number)
-                } else {
-                    Value::Unset
+            // What is as in the second stays shared with it.
+            let mut frame = (**b).clone();
+            for reg in 0..Regs::COUNT {
+                let (x, y) = (&a.regs[reg], &b.regs[reg]);
+                let merged = match index < last || live & 1 << reg != 0 {
+                    true if are_same_kept && (a.regs.shares(&b.regs, reg) || x == y) => continue,
+                    true => self.merge_value(x, y, At::Reg(index, reg), &mut number),
+                    false => Value::Unset,
                 };
+                if merged != *y {
+                    frame.regs[reg] = merged;
+                }
             }
-            frame.stack = self.merge_stack(&a.stack, &b.stack, index, &mut number);
+            if !are_same_kept || !a.stack.is_shared_with(&b.stack) {
+                frame.stack = self.merge_stack(&a.stack, &b.stack, index, &mut number);
+            }
             frames.push(Rc::new(frame));
         }
         Some(State { frames, handles: b.handles.clone(), ..State::default() })

@@ -118,6 +118,12 @@ impl<const W: u32, const H: u32> Number<W, H> {
 
     /// What holds of both.
     pub fn join(&self, other: &Self) -> Self {
+        if other.is_subset_of(self) {
+            return *self;
+        }
+        if self.is_subset_of(other) {
+            return *other;
+        }
         Number { wide: self.wide.join(other.wide), half: self.half.join(other.half) }.settled()
     }
 
