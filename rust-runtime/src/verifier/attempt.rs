@@ -19,12 +19,14 @@
 
 mod class;
 mod guess;
+mod lesson;
 
 use std::rc::Rc;
 
 pub use class::Class;
 pub use guess::At;
 use guess::{Guess, WIDEN_FROM, set_ranges};
+pub use lesson::Lesson;
 
 use super::{
     MAX_FRAMES, Reason,
@@ -82,6 +84,8 @@ pub struct Attempt {
     pair: Pair,
     /// Where a number was taken for a counter, and is none.
     denied: Vec<At>,
+    /// The guess is from an attempt before.
+    is_informed: bool,
     /// Orders that a trial supposed, before each round.
     supposed: Vec<Order>,
     /// What holds in every round.
@@ -233,6 +237,7 @@ impl Walk<'_> {
             total: self.total,
             pair,
             denied: Vec::new(),
+            is_informed: false,
             supposed: Vec::new(),
             widened: Rc::new(widened),
             is_unfit: false,
@@ -385,12 +390,17 @@ impl Walk<'_> {
 
     /// Explores the loop round by round from where an attempt began.
     fn go_on(&mut self, attempt: Attempt) {
+        if attempt.is_informed {
+            self.forget_lesson(&attempt);
+        }
         self.state = attempt.start;
         if attempt.pair.from_first {
             // Who returns to the first arrival finds it again.
             self.open(attempt.head, 0);
         }
-        self.give_up(attempt.head);
+        if !attempt.is_informed {
+            self.give_up(attempt.head);
+        }
         self.resume = Resume::Loop;
     }
 
@@ -421,6 +431,14 @@ impl Walk<'_> {
             self.learn(place, &steps, fits);
             return Ok(Next::end(need, Summary::back(number)));
         }
+        if !fits && self.attempts[place].is_informed {
+            // What began within it is over.
+            self.attempts.truncate(place + 1);
+            if let Some(attempt) = self.unwind() {
+                self.go_on(attempt);
+            }
+            return Ok(Next::Go(self.pc));
+        }
         if !fits && self.is_loosened_within(Some(self.attempts[place].mark)) {
             self.tighten();
             return Ok(Next::Go(self.pc));
@@ -431,6 +449,7 @@ impl Walk<'_> {
         }
         self.attempts[place].note(&steps);
         self.loops.heads.entry(head).or_default().holds = true;
+        self.note_lesson(place);
         Ok(Next::end(need, Summary::back(number)))
     }
 

@@ -8,7 +8,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     Facts, MAX_VISITED, Reason,
-    attempt::{Attempt, Meeting},
+    attempt::{Attempt, Lesson, Meeting},
     cover::{Counters, Cover, Fixed},
     graph::Graph,
     loosen::Loosened,
@@ -229,6 +229,9 @@ pub struct HeadFacts {
     pub was_tightened: bool,
     /// Numbers that something was seen to depend on.
     pub demanded: Need,
+    /// What held for every round last time, and how often that did not hold another time.
+    pub lesson: Option<Lesson>,
+    pub misled: u32,
 }
 
 impl<'a> Walk<'a> {
@@ -487,6 +490,7 @@ impl<'a> Walk<'a> {
         if self.state.loops.len() >= MAX_LOOPS {
             return Err(Stop::new(pc, Reason::LoopDepth));
         }
+        let current = self.state.without_loops();
         let active = ActiveLoop {
             head: pc,
             frame: self.state.depth(),
@@ -495,11 +499,16 @@ impl<'a> Walk<'a> {
             entry_cost: self.total,
             attempt: 0,
             patience: self.patience(pc),
-            previous: Some(self.state.without_loops()),
+            previous: Some(current.clone()),
             callback: None,
         };
         self.state.loops.push(active);
-        self.open(pc, joins);
+        if self.try_lesson(pc, &current) {
+            // The arrival goes on with it.
+            self.resume = Resume::Nothing;
+        } else {
+            self.open(pc, joins);
+        }
         Ok(None)
     }
 

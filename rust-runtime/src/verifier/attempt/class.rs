@@ -46,6 +46,11 @@ impl Class {
         Some(Class { symbol, low, high, first, step, seen: None, is_broken: false, of })
     }
 
+    /// The same of another attempt, if it counts rounds.
+    pub fn again(&self, symbol: Id) -> Class {
+        Class { symbol, seen: None, ..self.clone() }
+    }
+
     /// By how much a constant moves in a round, if it may be a counter.
     pub fn scale(from: i64, to: i64) -> Option<i64> {
         to.checked_sub(from)
