@@ -38,7 +38,7 @@ use super::{
     stack::cell_of,
     state::{ActiveLoop, Mark, Order, State},
     value::{Link, Num},
-    walk::{Ending, Next, Node, Resume, Summary, Walk},
+    walk::{Ending, Next, Node, Resume, Summary, Walk, bytes_of},
 };
 
 /// Rounds that are explored one by one before the first attempt, the second and the third. After that there is none. A patient
@@ -95,6 +95,10 @@ pub struct Attempt {
     found: Option<Rc<State>>,
     /// In a trial: where ways met.
     met: Vec<Met>,
+    /// In the attempt proper: where ways met in the last trial.
+    expected: Vec<Met>,
+    /// Some way went on with that.
+    is_guided: bool,
     /// What a round and all that comes after it are supposed to need.
     need: Need,
     /// Numbers that something was seen to depend on.
@@ -243,6 +247,8 @@ impl Walk<'_> {
             is_unfit: false,
             found: None,
             met: Vec::new(),
+            expected: Vec::new(),
+            is_guided: false,
             need: Need::default(),
             demanded,
             scattered: 0,
@@ -272,7 +278,14 @@ impl Walk<'_> {
         attempt.is_trial = is_trial;
         (attempt.visited, attempt.is_unfit, attempt.found) = (0, false, None);
         attempt.scattered = 0;
-        attempt.met.clear();
+        attempt.is_guided = false;
+        let mut met = std::mem::take(&mut attempt.met);
+        let is_misguided = self.loops.heads.get(&attempt.head).is_some_and(|facts| facts.is_misguided);
+        if !is_trial && !met.is_empty() && !is_misguided {
+            met.retain(|met| met.times > 0);
+            attempt.expected = met;
+        }
+        let bytes: usize = attempt.expected.iter().map(|met| bytes_of(&met.state)).sum();
         attempt.need = self.supposed_need(&attempt);
         let number = attempt.number;
         let mut state = (*attempt.widened).clone();
@@ -288,6 +301,9 @@ impl Walk<'_> {
         self.pc = attempt.head;
         self.attempts.push(attempt);
         self.push_node(1, store, number);
+        // As long as the attempt is under way.
+        self.memory += bytes;
+        self.chain.last_mut().into_iter().for_each(|node| node.bytes += bytes);
     }
 
     /// Everything but numbers that change from round to round without anything that is known to depend on them.
@@ -385,7 +401,15 @@ impl Walk<'_> {
             return;
         }
         let Some(attempt) = self.unwind() else { return };
-        self.go_on(attempt);
+        if attempt.is_guided { self.begin_unguided(attempt) } else { self.go_on(attempt) }
+    }
+
+    /// Begins again with all that is known of each way.
+    fn begin_unguided(&mut self, mut attempt: Attempt) {
+        self.loops.heads.entry(attempt.head).or_default().is_misguided = true;
+        attempt.expected.clear();
+        attempt.classes.iter_mut().for_each(Class::forget_steps);
+        self.begin(attempt, false);
     }
 
     /// Explores the loop round by round from where an attempt began.
@@ -443,6 +467,13 @@ impl Walk<'_> {
             self.tighten();
             return Ok(Next::Go(self.pc));
         }
+        if !fits && self.attempts[place].is_guided {
+            self.attempts.truncate(place + 1);
+            if let Some(attempt) = self.unwind() {
+                self.begin_unguided(attempt);
+            }
+            return Ok(Next::Go(self.pc));
+        }
         if !fits {
             self.guess_again(place, &steps)?;
             return Ok(Next::Go(self.pc));
@@ -455,7 +486,7 @@ impl Walk<'_> {
 
     /// The counters of loops that are being proved: those of one attempt have moved on, others must have stayed, so that outer
     /// loops find them again.
-    fn fixed(&self, loops: &[ActiveLoop], moved: u32, steps: &[Option<i64>]) -> Counters {
+    pub fn fixed(&self, loops: &[ActiveLoop], moved: u32, steps: &[Option<i64>]) -> Counters {
         let mut fixed = Counters::new();
         for attempt in &self.attempts {
             if attempt.number == moved {
@@ -768,6 +799,25 @@ impl Walk<'_> {
             }
         }
         Ok(Some(Next::end(here.need.clone(), Summary::default())))
+    }
+
+    /// What the last trial of the innermost loop knew where several ways met.
+    pub fn expected(&self, pc: usize) -> Option<&State> {
+        let Attempt { number, expected, .. } = self.attempts.last()?;
+        // Not in rounds of a loop inside that are explored one by one.
+        self.state.loops.last().filter(|active| active.attempt == *number)?;
+        let is_here = |met: &&Met| met.pc == pc && are_same_loops(&met.state.loops, &self.state.loops);
+        expected.iter().find(is_here).map(|met| &met.state)
+    }
+
+    /// A way of the innermost loop goes on with what was expected, or not.
+    pub fn note_guided(&mut self, is_right: bool) {
+        let Some(attempt) = self.attempts.last_mut() else { return };
+        attempt.is_guided = is_right;
+        if !is_right {
+            attempt.expected.clear();
+            self.loops.heads.entry(attempt.head).or_default().is_misguided = true;
+        }
     }
 
     /// Who waits goes on from where the innermost attempt began: it must not be inside of a loop that was entered since.

@@ -35,6 +35,8 @@ pub struct Loosened {
     total: u64,
     /// What is known of it.
     state: State,
+    /// It goes on with what a trial knew here.
+    is_guided: bool,
 }
 
 impl Loosened {
@@ -51,16 +53,32 @@ impl Walk<'_> {
         if self.options.strict || is_tight || self.is_trial() || !self.has_room() {
             return None;
         }
-        let (index, fixed) = self.met_before(pc)?;
-        let stored = &self.stored[index];
-        let joins = stored.joins + 1;
-        let mut join = Join { ids: self.ids, links: Vec::new(), is_wide: joins > JOINS };
-        let state = join.states(stored.state.as_ref()?, &self.state, &stored.need, &fixed)?;
-        self.ids = join.ids;
+        let before = self.met_before(pc);
+        let is_guided = before.is_none();
+        let (state, joins, ids) = match before {
+            Some((index, fixed)) => {
+                let stored = &self.stored[index];
+                let joins = stored.joins + 1;
+                let mut join = Join { ids: self.ids, links: Vec::new(), is_wide: joins > JOINS };
+                let state = join.states(stored.state.as_ref()?, &self.state, &stored.need, &fixed)?;
+                (state, joins, join.ids)
+            }
+            // Others will come, as a trial has seen.
+            None => {
+                let expected = self.expected(pc)?;
+                let fixed = self.fixed(&self.state.loops, 0, &[]);
+                let mut join = Join { ids: self.ids, links: Vec::new(), is_wide: true };
+                let state = join.states(expected, &self.state, &self.everything(pc, &self.state), &fixed)?;
+                (state, 0, join.ids)
+            }
+        };
+        self.ids = ids;
         let bytes = bytes_of(&self.state);
-        let loosened =
-            Loosened { pc, mark: self.mark(), total: self.total, state: std::mem::replace(&mut self.state, state) };
-        self.loosened.push(loosened);
+        let state = std::mem::replace(&mut self.state, state);
+        self.loosened.push(Loosened { pc, mark: self.mark(), total: self.total, state, is_guided });
+        if is_guided {
+            self.note_guided(true);
+        }
         self.loosenings += 1;
         // To return to, whatever is stored here.
         self.push_node(1, None, 0);
@@ -97,12 +115,15 @@ impl Walk<'_> {
 
     /// Returns to the last way that was loosened and goes on as is known of it. False: there is none.
     pub fn tighten(&mut self) -> bool {
-        let Some(Loosened { pc, mark, total, state }) = self.loosened.pop() else { return false };
+        let Some(Loosened { pc, mark, total, state, is_guided }) = self.loosened.pop() else { return false };
         self.attempts.retain(|attempt| attempt.mark.chain < mark.chain);
         self.rewind(mark, total);
         (self.state, self.pc) = (state, pc);
         self.resume = Default::default();
-        self.tight.push(pc);
+        match is_guided {
+            true => self.note_guided(false),
+            false => self.tight.push(pc),
+        }
         true
     }
 }

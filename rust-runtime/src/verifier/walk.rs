@@ -232,6 +232,8 @@ pub struct HeadFacts {
     /// What held for every round last time, and how often that did not hold another time.
     pub lesson: Option<Lesson>,
     pub misled: u32,
+    /// What a trial knew where ways met was too little.
+    pub is_misguided: bool,
 }
 
 impl<'a> Walk<'a> {
