@@ -209,11 +209,20 @@ void TaskScope::BeginAccount(duckdb::ClientContext &context) {
 		return; // inside another task, whose time it is
 	}
 	accounted = queries.Find(context);
-	cpu_begin_ns = ThreadCpuNs();
+	local.cpu_begin_ns = ThreadCpuNs();
 }
 
 void TaskScope::EndAccount() {
-	__atomic_fetch_add(&accounted->cpu_ns, ThreadCpuNs() - cpu_begin_ns, __ATOMIC_RELAXED);
+	AccountCpu(*accounted);
+	local.cpu_begin_ns = 0;
+}
+
+void AccountCpu(QueryEntry &query) {
+	const auto now = ThreadCpuNs();
+	if (local.cpu_begin_ns) {
+		__atomic_fetch_add(&query.cpu_ns, now - local.cpu_begin_ns, __ATOMIC_RELAXED);
+		local.cpu_begin_ns = now;
+	}
 }
 
 void Identify(ThreadState &thread) {

@@ -42,6 +42,8 @@ QueryEntry *FindQuery(duckdb::ClientContext &context);
 uint64_t DatabaseNumber(const duckdb::DatabaseInstance &db);
 //! The calling thread's CPU time
 uint64_t ThreadCpuNs();
+//! Adds to what the query used what the task that the calling thread runs did since it was accounted last
+void AccountCpu(QueryEntry &query);
 //! What query_begin gave the query that now begins; false when it was not asked (admission.cpp)
 bool FindGuest(const duckdb::ClientContext &context, uint32_t &klass, uint64_t &waited_ns);
 //! Of a query's text (fingerprint.cpp)

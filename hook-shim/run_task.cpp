@@ -204,7 +204,7 @@ bool RunSlice::Ask(ClientContext &query, duckbpf_run_site site) {
 	auto &thread = Thread();
 	ProgramCall call(DUCKBPF_HOOK_RUN_TASK);
 	// Whoever is inside another task holds what others wait for.
-	if (!entry || entry->steers || !MayWait() || !call.Has()) {
+	if (!entry || entry->steers || !(MayWait() || is_inside) || !call.Has()) {
 		return true;
 	}
 	const auto now = NowNs();
@@ -235,7 +235,9 @@ bool RunSlice::Ask(ClientContext &query, duckbpf_run_site site) {
 	}
 	// Also while it runs whatever is decided: a task of seconds would be the others' wait.
 	partial = decision.chunks != 0;
-	thread.slice_chunks = decision.chunks;
+	thread.slice_chunks = chunks_left = decision.chunks;
+	// A worker that waited within a task would be missed by those for whom it waits.
+	local.slice = decision.chunks && site == DUCKBPF_RUN_CLIENT ? this : nullptr;
 	state->threads++;
 	state->held_since_ns = 0;
 	context = &query;
@@ -273,8 +275,36 @@ bool RunSlice::BeginForClient(ClientContext &query) {
 	return false;
 }
 
+void RunSlice::AfterChunk() {
+	if (--chunks_left) {
+		return;
+	}
+	auto &query = *context;
+	if (auto entry = FindQuery(query)) {
+		AccountCpu(*entry);
+	}
+	EndSlice();
+	keep = false;
+	is_inside = true;
+	try {
+		while (!BeginForClient(query)) {
+			// its bound ends this
+		}
+	} catch (...) { // NOLINT: runs on to where stock looks for interrupts
+	}
+	is_inside = false;
+}
+
+void EndChunkWithinTask() noexcept {
+	const auto slice = local.slice;
+	if (slice && local.may_give_way && local.task_depth == 1) {
+		slice->AfterChunk();
+	}
+}
+
 void RunSlice::EndSlice() {
 	Thread().slice_chunks = 0;
+	local.slice = nullptr;
 	const std::lock_guard<std::mutex> guard(runs.lock);
 	auto it = runs.states.find(context);
 	context = nullptr;

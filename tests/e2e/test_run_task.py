@@ -192,6 +192,108 @@ def test_fingerprints_forget_literals(table, bpf):
     assert len(known()) == len(before) + 2
 
 
+# --- hash tables that grow or are finished: asked about in the middle of a task ------------------------------------------------
+
+CHUNKS = ROWS // 2048
+#: What a hash table does with all rows at once: it grows under a group-by, it combines what threads left of a partition, it is finished
+#: under a join. By the threads that there are, the query, and after how many asks for each chunk of the table this is under way.
+WHOLE = {
+    "grow": (2, "SELECT count(*), sum(n) FROM (SELECT k, count(*) AS n FROM t GROUP BY k)", 1.75),
+    "combine": (4, "SELECT count(*), sum(n) FROM (SELECT k, count(*) AS n FROM t GROUP BY k)", 1.4),
+    "build": (4, "SELECT count(*), sum(a.v) FROM t a JOIN t b ON a.k = b.v - 6 * b.k", 1.3),
+}
+
+
+def client_only(decision: str) -> str:
+    """The client does all of it, for workers are held."""
+    return f"ctx->site == DUCKBPF_RUN_WORKER ? DUCKBPF_HOLD(0) : ({decision})"
+
+
+def client_asks(db) -> int:
+    (asks,) = db("SELECT max(value.asks) - max(value.worker_asks) FROM hook_map_entries('seen')")[0]
+    return asks or 0
+
+
+@pytest.mark.parametrize("work", WHOLE)
+def test_hash_tables_ask_in_the_middle_of_a_task(table, bpf, work):
+    threads, query, _ = WHOLE[work]
+    db = table(threads)
+    expected = db(query)
+
+    def asks(length: str) -> int:
+        db.set(bpf(program(client_only(f"DUCKBPF_RUN(0, 0){length}")), "slice"))
+        before = client_asks(db)
+        assert db(query) == expected
+        return client_asks(db) - before
+
+    # Pipelines alone ask 1.0 (grow, combine) to 1.6 times (build) for each chunk.
+    assert asks(" | DUCKBPF_RUN_CHUNKS(1)") > 2.1 * CHUNKS
+    # A slice that has no length is not asked about before its end.
+    assert asks("") < 0.2 * CHUNKS
+
+
+def bounds(db) -> int:
+    return (db.point("run_task")["refusals"] or {}).get("bound", 0)
+
+
+@pytest.fixture
+def held_inside(table, bpf):
+    """Runs a query on a thread until it is held in the middle of its hash table, for good. The database, what the query gives, the thread,
+    its cursor, and where its outcome will be."""
+
+    def start(work: str):
+        threads, query, under_way = WHOLE[work]
+        db = table(threads)
+        expected = db(query)
+        last = int(under_way * CHUNKS)
+        decision = client_only(f"asked++ > {last} ? DUCKBPF_HOLD(0) : DUCKBPF_RUN(0, 0) | DUCKBPF_RUN_CHUNKS(1)")
+        db.set(bpf("static __u64 asked;\n" + program(decision)))
+        cursor, outcome = db.connection.cursor(), []
+
+        def run() -> None:
+            try:
+                outcome.append(cursor.execute(query).fetchall())
+            except duckdb.Error as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + PATIENCE
+        while client_asks(db) < last + 5 and time.monotonic() < deadline:
+            pass
+        return db, expected, thread, cursor, outcome
+
+    return start
+
+
+@pytest.mark.parametrize("work", WHOLE)
+def test_who_is_held_in_the_middle_of_a_task_is_interrupted(held_inside, work):
+    # On a busy machine it may have come to its bound, and its end, before anybody saw that it was held.
+    for _ in range(10):
+        _, _, thread, cursor, outcome = held_inside(work)
+        cursor.interrupt()
+        thread.join(PATIENCE)
+        if isinstance(outcome[0], duckdb.InterruptException):
+            break
+    assert isinstance(outcome[0], duckdb.InterruptException)
+
+
+@pytest.mark.parametrize("work", WHOLE)
+def test_who_is_held_in_the_middle_of_a_task_runs_after_its_bound(held_inside, work):
+    db, expected, thread, _, outcome = held_inside(work)
+    thread.join(PATIENCE)
+    assert outcome == [expected]
+    assert bounds(db) >= 1
+
+
+@pytest.mark.parametrize("work", WHOLE)
+def test_detaching_lets_go_who_is_held_in_the_middle_of_a_task(held_inside, work):
+    db, expected, thread, _, outcome = held_inside(work)
+    db.set()
+    thread.join(PATIENCE)
+    assert outcome == [expected]
+
+
 # --- the worst that a program may decide ---------------------------------------------------------------------------------
 
 
@@ -209,10 +311,13 @@ def test_fingerprints_forget_literals(table, bpf):
 def test_no_decision_hangs_or_changes_a_result(table, bpf, decision, threads):
     db = table(threads)
     query = "SELECT k % 10 AS g, count(*), sum(v) FROM t WHERE k < 200000 GROUP BY g ORDER BY g"
-    expected = db(query)
+    # Its hash table asks in the middle of a task.
+    grouped = "SELECT count(*), sum(n) FROM (SELECT k, count(*) AS n FROM t WHERE k < 300000 GROUP BY k)"
+    expected, counted = db(query), db(grouped)
     db.set(bpf(program(decision), "worst"))
     for result in in_threads(db, 3, lambda cursor: cursor.execute(query).fetchall()):
         assert result == expected
+    assert in_threads(db, 2, lambda cursor: cursor.execute(grouped).fetchall()) == [counted, counted]
     db("CHECKPOINT")
     db("CREATE TABLE other AS FROM t WHERE k < 100000")
     db.set()

@@ -112,6 +112,7 @@ void LeaveHall(const duckdb::ClientContext &context);
 void RegisterDatabase(duckdb::DatabaseInstance &db);
 
 struct ThreadState;
+class RunSlice;
 
 //! What a thread says of itself, whether anything is attached or not: hence plain thread-local storage, found without a
 //! call. What it means is worked out when a program asks (identity.cpp).
@@ -133,9 +134,15 @@ struct Local {
 	bool in_worker_loop;
 	bool skip_first_wait;
 	bool takes_partial;
+	//! See MayGiveWay
+	bool may_give_way;
+	//! The slice of a client's that it runs, if that has a length
+	RunSlice *slice;
+	//! When the task that it runs began, or was accounted last, in CPU time of the thread's own; 0: it is not accounted
+	uint64_t cpu_begin_ns;
 };
 constexpr uintptr_t NO_QUERY = 1;
-//! Initial-exec: 48 bytes of the loader's surplus of static TLS. `__thread`: C++'s own would be reached by a call.
+//! Initial-exec: 72 bytes of the loader's surplus of static TLS. `__thread`: C++'s own would be reached by a call.
 extern __thread Local local __attribute__((tls_model("initial-exec")));
 
 //! While alive, the calling thread does this work. Scopes nest.
@@ -211,8 +218,6 @@ private:
 	void EndAccount();
 
 	QueryEntry *accounted = nullptr;
-	//! Only where there is one
-	uint64_t cpu_begin_ns;
 };
 
 //! A task is about to run
@@ -464,6 +469,8 @@ public:
 			EndSlice();
 		}
 	}
+	//! A chunk of the slice is done in the middle of a task. If it was the last one: asks for the next slice, and waits for it here.
+	void AfterChunk();
 
 private:
 	bool Ask(duckdb::ClientContext &context, duckbpf_run_site site);
@@ -472,6 +479,9 @@ private:
 	duckdb::ClientContext *context = nullptr;
 	bool partial = false;
 	bool keep = false;
+	//! Waits in the middle of its task
+	bool is_inside = false;
+	uint32_t chunks_left = 0;
 	//! Of a declined ask
 	uint32_t wait_us = 0;
 	uint64_t seen = 0;
@@ -487,6 +497,29 @@ inline bool SlotsInForce() {
 void ForgetRun(duckdb::ClientContext &context);
 //! How many chunks the slice of the calling thread has
 idx_t SliceChunks(idx_t stock);
+
+//! Work within a task that may stop for a while after any chunk: the thread holds no lock, and only its own query waits for it
+class MayGiveWay {
+public:
+	explicit MayGiveWay(bool may = true) : before(local.may_give_way) {
+		local.may_give_way = before || may;
+	}
+	~MayGiveWay() {
+		local.may_give_way = before;
+	}
+	MayGiveWay(const MayGiveWay &) = delete;
+	MayGiveWay &operator=(const MayGiveWay &) = delete;
+
+private:
+	const bool before;
+};
+void EndChunkWithinTask() noexcept;
+//! A chunk of such work is done, which no slice of a pipeline could end after
+inline void GiveWay() {
+	if (Attached(DUCKBPF_HOOK_RUN_TASK)) {
+		EndChunkWithinTask();
+	}
+}
 //! Microseconds after which the worker looks again for a task that it may run; 0: when it is signalled
 inline int64_t TakeRetry() {
 	const auto retry_us = local.retry_us;
