@@ -58,6 +58,8 @@ class Idling {
 	static constexpr auto TICK = std::chrono::milliseconds(10);
 	//! Between two attempts at one database
 	static constexpr uint64_t PAUSE_NS = 100'000'000;
+	//! A database without a log is looked at for so long after a commit, which is noted before it is in the log
+	static constexpr uint64_t GRACE_NS = 10'000'000'000;
 
 public:
 	void NoteCommit(AttachedDatabase &database) {
@@ -86,9 +88,13 @@ public:
 			it->second.deferred_since = NowNs();
 		}
 	}
-	void NoteCheckpoint(AttachedDatabase &database) {
+	//! Others may have committed since it began: their log stays, and so the database is watched on.
+	void NoteCheckpoint(AttachedDatabase &database, uint64_t begin) {
 		const std::lock_guard<std::mutex> guard(lock);
-		databases.erase(&database);
+		auto it = databases.find(&database);
+		if (it != databases.end() && it->second.deferred_since <= begin) {
+			it->second.deferred_since = 0;
+		}
 	}
 
 private:
@@ -150,8 +156,14 @@ private:
 		// Released in the other order: a database needs its instance.
 		const auto instance = watched.instance.lock();
 		const auto database = instance ? watched.database.lock() : nullptr;
-		if (!database || !HasLog(*database) || database->GetStorageManager().GetWALSize() == 0 ||
-		    !Forces(*database, watched)) {
+		if (!database || !HasLog(*database)) {
+			return;
+		}
+		if (database->GetStorageManager().GetWALSize() == 0) {
+			Forget(*database, watched);
+			return;
+		}
+		if (!Forces(*database, watched)) {
 			return;
 		}
 		NoteForced(*database);
@@ -160,6 +172,15 @@ private:
 			const auto name = StringUtil::Replace(database->GetName().GetIdentifierName(), "\"", "\"\"");
 			connection.Query("CHECKPOINT \"" + name + "\"");
 		} catch (const std::exception &) { // NOLINT: an attempt; what is wrong shows at the next commit
+		}
+	}
+	//! Nothing is to be done until the next commit
+	void Forget(AttachedDatabase &database, const Watched &watched) {
+		const std::lock_guard<std::mutex> guard(lock);
+		auto it = databases.find(&database);
+		if (it != databases.end() && it->second.last_commit == watched.last_commit &&
+		    NowNs() - watched.last_commit > GRACE_NS) {
+			databases.erase(it);
 		}
 	}
 	//! Whether a checkpoint is to be made. Outside of the program when it returns: others may wait for its end.
@@ -264,7 +285,7 @@ CheckpointScope::~CheckpointScope() {
 	if (!begin || !HasLog(database)) {
 		return;
 	}
-	TheIdling().NoteCheckpoint(database);
+	TheIdling().NoteCheckpoint(database, begin);
 	ProgramCall call(DUCKBPF_HOOK_CHECKPOINT);
 	if (!call.Has()) {
 		return;

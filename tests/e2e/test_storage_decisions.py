@@ -245,6 +245,18 @@ def test_an_idle_moment_makes_a_checkpoint(grows, bpf):
     assert grows.one("SELECT count(*) FROM grows") == 80_000
 
 
+def test_a_commit_during_a_checkpoint_is_checkpointed_too(grows, bpf):
+    forces = 'SEC("duckdb/checkpoint") __u64 f(struct duckbpf_checkpoint_ctx *ctx) { return %s; }'
+    grows.set(bpf(forces % "ctx->site == DUCKBPF_CHECKPOINT_IDLE ? DUCKBPF_CHECKPOINT_FORCE : 0"))
+    for round_ in range(20):
+        commit_megabytes(grows, 1)
+        # The checkpoint of what was just written begins at the next tick, and takes some milliseconds.
+        time.sleep(round_ / 1000)
+        grows("INSERT INTO grows VALUES (0, 0, 0)")
+        wait_until(lambda: wal_bytes(grows) == 0)
+    assert grows.one("SELECT count(*) FROM grows") == 20 * 40_001
+
+
 def test_what_is_put_off_survives_a_kill(tmp_path, bpf):
     program = bpf('SEC("duckdb/checkpoint") __u64 f(void *c) { return DUCKBPF_CHECKPOINT_DEFER; }')
     path = tmp_path / "killed.duckdb"
