@@ -3,7 +3,10 @@
 use std::{ffi::c_void, hint::black_box, sync::Arc, time::Instant};
 
 use duckbpf_abi as abi;
-use duckbpf_runtime::{Hook, testing::Bytecode};
+use duckbpf_runtime::{
+    Hook,
+    testing::{self, Bytecode},
+};
 use solana_sbpf::{
     aligned_memory::AlignedMemory,
     ebpf::{HOST_ALIGN, MM_STACK_START},
@@ -133,15 +136,7 @@ pub fn sbpf_call(code: &[u8], calls: usize) -> f64 {
 
 /// A batch of u64 keys.
 pub fn batch(keys: &[u64], out: &mut [u64]) -> abi::duckbpf_hash_batch {
-    abi::duckbpf_hash_batch {
-        keys: keys.as_ptr().cast(),
-        out: out.as_mut_ptr(),
-        count: keys.len().min(out.len()) as u64,
-        layout: abi::DUCKBPF_KEYS_64,
-        type_: abi::DUCKBPF_TYPE_UINT64,
-        len: 8,
-        reserved: 0,
-    }
+    testing::hash_batch(keys, &mut out[..keys.len()], abi::DUCKBPF_KEYS_64, (abi::DUCKBPF_TYPE_UINT64, 8))
 }
 
 /// The fewest nanoseconds that one of `count` things takes.

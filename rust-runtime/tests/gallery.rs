@@ -4,7 +4,10 @@ mod common;
 
 use common::{GALLERY, gallery, program};
 use duckbpf_abi as abi;
-use duckbpf_runtime::{Hook, testing::MockHost};
+use duckbpf_runtime::{
+    Hook,
+    testing::{MockHost, hash_batch},
+};
 
 #[test]
 fn every_program_is_accepted_as_clang_builds_it() {
@@ -66,15 +69,7 @@ fn hashes_as_stock(host: &MockHost) {
             keys.push(abi::duckbpf_hash_ctx { lo: value ^ value >> 29, hi, whole, len: 16, type_: ty });
         }
         let mut out = vec![0; keys.len()];
-        let batch = abi::duckbpf_hash_batch {
-            keys: keys.as_ptr().cast(),
-            out: out.as_mut_ptr(),
-            count: keys.len() as u64,
-            layout: abi::DUCKBPF_KEYS_CTX,
-            type_: ty,
-            len: 16,
-            reserved: 0,
-        };
+        let batch = hash_batch(&keys, &mut out, abi::DUCKBPF_KEYS_CTX, (ty, 16));
         pin.hash_batch(&batch);
         let stock: Vec<u64> = keys.iter().map(stock_hash).collect();
         assert_eq!(out, stock, "type {ty}");

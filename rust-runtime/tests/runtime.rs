@@ -287,15 +287,7 @@ fn swaps_beside_calling_threads_keep_memory_flat() {
 fn hash_some(pin: &testing::Pin) {
     let keys: Vec<u64> = (0..64).collect();
     let mut out = [0u64; 64];
-    let batch = abi::duckbpf_hash_batch {
-        keys: keys.as_ptr().cast(),
-        out: out.as_mut_ptr(),
-        count: 64,
-        layout: abi::DUCKBPF_KEYS_64,
-        type_: abi::DUCKBPF_TYPE_INT64,
-        len: 8,
-        reserved: 0,
-    };
+    let batch = testing::hash_batch(&keys, &mut out, abi::DUCKBPF_KEYS_64, (abi::DUCKBPF_TYPE_INT64, 8));
     pin.hash_batch(&batch);
     for (key, hash) in keys.iter().zip(out) {
         let mut one = abi::duckbpf_hash_ctx { lo: *key, type_: abi::DUCKBPF_TYPE_INT64, len: 8, ..Default::default() };

@@ -412,7 +412,7 @@ mod tests {
         jit::{self, Program},
         maps::{Body, store::Store},
         object::Memory,
-        testing::{asm::assemble, programs::verify},
+        testing::{asm::assemble, hash_batch, programs::verify},
     };
 
     /// A program of each kind, with maps of its own, tail calls leading to itself.
@@ -564,15 +564,7 @@ mod tests {
         for layout in 0..=abi::DUCKBPF_KEYS_CTX {
             let [expected, found] = [&compiled, &interpreted].map(|program| {
                 let mut out = [0; 100];
-                let batch = duckbpf_hash_batch {
-                    keys: keys.as_ptr().cast(),
-                    out: out.as_mut_ptr(),
-                    count: out.len() as u64,
-                    layout,
-                    type_: 9,
-                    len: 16,
-                    reserved: 0,
-                };
+                let batch = hash_batch(&keys, &mut out, layout, (9, 16));
                 // SAFETY: as many keys, of at most 32 bytes, and places.
                 unsafe { program.hash_batch().unwrap()(&batch) };
                 out

@@ -208,6 +208,13 @@ impl MockHost {
     }
 }
 
+/// As many keys as there is room for hashes. `ty` is their type and its length in bytes (`duckbpf_hash_batch`, the ABI's header).
+pub fn hash_batch<K>(keys: &[K], out: &mut [u64], layout: u32, ty: (u32, u32)) -> duckbpf_hash_batch {
+    let (type_, len) = ty;
+    let keys = keys.as_ptr().cast();
+    duckbpf_hash_batch { keys, out: out.as_mut_ptr(), count: out.len() as u64, layout, type_, len, reserved: 0 }
+}
+
 /// How often a helper failed.
 pub fn failed_helpers() -> u64 {
     FAILED_HELPERS.load(Ordering::Relaxed)

@@ -85,15 +85,7 @@ fn compiled_hash_program_agrees(genes: &[Gene], loads: &[(u8, u8)], keys: &[u64]
             let (contexts, raw) = lay_out(keys, layout, ty);
             let mut out = vec![0u64; contexts.len() + 1];
             out[contexts.len()] = 0x7e57;
-            let request = abi::duckbpf_hash_batch {
-                keys: raw.as_ptr().cast(),
-                out: out.as_mut_ptr(),
-                count: contexts.len() as u64,
-                layout,
-                type_: ty,
-                len: 8,
-                reserved: 0,
-            };
+            let request = hash_batch(&raw, &mut out[..contexts.len()], layout, (ty, 8));
             // SAFETY: as many keys in that layout, and as much room.
             unsafe { batch(&request) };
             let asks_type = verified.facts().context_bytes >> 28 != 0;
@@ -138,15 +130,7 @@ fn jumps_backwards_without_a_loop_are_inlined() {
         [(abi::DUCKBPF_TYPE_INT64, [8, 8, 1 << 40 | 7, u64::MAX, 8]), (abi::DUCKBPF_TYPE_UINT64, [8, 9, 8, 1 << 32, 8])]
     {
         let mut out = [0; 5];
-        let batch = abi::duckbpf_hash_batch {
-            keys: keys.as_ptr().cast(),
-            out: out.as_mut_ptr(),
-            count: keys.len() as u64,
-            layout: abi::DUCKBPF_KEYS_64,
-            type_: ty,
-            len: 8,
-            reserved: 0,
-        };
+        let batch = hash_batch(&keys, &mut out, abi::DUCKBPF_KEYS_64, (ty, 8));
         // SAFETY: as many keys and places as the batch says.
         unsafe { program.hash_batch().unwrap()(&batch) };
         assert_eq!(out, expected, "type {ty}");
@@ -187,15 +171,7 @@ fn strings_whose_whole_alone_counts_come_as_that() {
         let (contexts, _) = lay_out(&keys, abi::DUCKBPF_KEYS_CTX, abi::DUCKBPF_TYPE_VARCHAR);
         let wholes: Vec<u64> = contexts.iter().map(|context| context.whole).collect();
         let mut out = vec![0; wholes.len()];
-        let batch = abi::duckbpf_hash_batch {
-            keys: wholes.as_ptr().cast(),
-            out: out.as_mut_ptr(),
-            count: wholes.len() as u64,
-            layout: abi::DUCKBPF_KEYS_WHOLE,
-            type_: abi::DUCKBPF_TYPE_VARCHAR,
-            len: 0,
-            reserved: 0,
-        };
+        let batch = hash_batch(&wholes, &mut out, abi::DUCKBPF_KEYS_WHOLE, (abi::DUCKBPF_TYPE_VARCHAR, 0));
         // SAFETY: as many keys and places as the batch says.
         unsafe { program.hash_batch().unwrap()(&batch) };
         for (context, hash) in contexts.iter().zip(&out) {
@@ -222,15 +198,7 @@ fn helpers_in_hash_loops() {
         for layout in 0..=abi::DUCKBPF_KEYS_CTX {
             let (contexts, raw) = lay_out(&keys, layout, 0);
             let mut out = vec![0u64; contexts.len()];
-            let request = abi::duckbpf_hash_batch {
-                keys: raw.as_ptr().cast(),
-                out: out.as_mut_ptr(),
-                count: contexts.len() as u64,
-                layout,
-                type_: 0,
-                len: 8,
-                reserved: 0,
-            };
+            let request = hash_batch(&raw, &mut out, layout, (0, 8));
             // SAFETY: as many keys in that layout, and as much room.
             unsafe { program.hash_batch().unwrap()(&request) };
             for (context, hash) in contexts.iter().zip(&out) {

@@ -24,6 +24,7 @@ use crate::{
     testing::{
         self,
         asm::assemble,
+        hash_batch,
         programs::{EXIT, address, compile, helper, insn, lddw, load, local, mov, mov_imm, object, store, verify},
     },
     verifier::Rejection,
