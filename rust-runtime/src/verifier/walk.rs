@@ -590,14 +590,17 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    /// The counters of loops that a stored state leads back to, which this way must be inside of too.
+    /// The counters of loops that a stored state leads back to, which this way must be inside of too, and of those around them: what
+    /// follows from a head that is not explored to its end yet leads on to theirs.
     pub fn counters_in_common(&self, stored: usize) -> Option<Counters> {
-        let mut fixed = Counters::new();
+        let mut inside = 0;
         for &(number, _) in &self.stored[stored].summary.backs {
-            if !self.state.loops.iter().any(|active| active.attempt == number) {
-                return None;
-            }
-            let attempt = self.attempts.iter().find(|attempt| attempt.number == number)?;
+            let place = self.state.loops.iter().position(|active| active.attempt == number)?;
+            inside = inside.max(place + 1);
+        }
+        let mut fixed = Counters::new();
+        for active in self.state.loops[..inside].iter().filter(|active| active.attempt != 0) {
+            let attempt = self.attempts.iter().find(|attempt| attempt.number == active.attempt)?;
             fixed.extend(attempt.classes.iter().map(|class| Fixed { symbol: class.symbol, shift: 0 }));
         }
         Some(fixed)
