@@ -458,3 +458,27 @@ fn a_loop_that_fills_an_array_is_proved_as_one() {
     let verified = verify(&object(LOAD, all, &[], regions())).unwrap_or_else(|rejection| panic!("{rejection}"));
     assert!(verified.facts().visited < 40, "{}", verified.facts().visited);
 }
+
+#[test]
+fn what_is_too_costly_names_the_loop_that_costs_most() {
+    let named = |text: &str| {
+        let assembly = assemble(text).unwrap_or_else(|what| panic!("{what}"));
+        let Reason::TooCostly { costliest, .. } = verify(&assembly.object).expect_err("accepted").reason else {
+            panic!("another reason")
+        };
+        let costliest = costliest.expect("a loop");
+        (costliest.function, costliest.instruction, costliest.cost)
+    };
+    let counted = |name: &str, rounds: u32| format!("r2 = 0\n{name}: r2 += 1\nif r2 < {rounds} goto {name}\n");
+    // Between two cheaper ones, in a function.
+    let dear = "fn f\nr0 = 0\nr2 = 0\ndear: r0 += r2\nr2 += 1\nif r2 < 900 goto dear\nexit";
+    let text = format!("hook unpin\n{}call f\n{}r0 = 0\nexit\n{dear}", counted("one", 400), counted("three", 350));
+    assert_eq!(named(&text), ("f".into(), 2, 2700));
+    // Explored round by round: 64 rounds of 43, then what is over the ceiling.
+    let body = "r0 += r7\n".repeat(40);
+    let text = format!(
+        "hook unpin\nr7 = 1\nr0 = 0\none: r7 *= 3\nr7 &= 255\n{body}if r7 != 1 goto one\n{}r0 = 0\nexit",
+        counted("two", 700)
+    );
+    assert_eq!(named(&text), ("main".into(), 2, 64 * 43));
+}
