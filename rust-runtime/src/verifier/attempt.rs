@@ -558,23 +558,20 @@ impl Walk<'_> {
         self.attempts.truncate(place + 1);
         let Some(mut attempt) = self.unwind() else { return Ok(()) };
         attempt.guesses += 1;
-        match wider {
-            Some(wider) if attempt.guesses <= MAX_GUESSES => {
-                attempt.classes = classes;
-                attempt.widened = Rc::new(wider);
+        if let Some(wider) = wider.filter(|_| attempt.guesses <= MAX_GUESSES) {
+            (attempt.widened, attempt.classes) = (Rc::new(wider), classes);
+            if self.holds_at_the_start(&attempt) {
                 self.begin(attempt, false);
-                Ok(())
-            }
-            _ if is_callback => {
-                self.state = attempt.start;
-                let what = "its numbers grow from round to round without a bound".to_owned();
-                Err(Stop::new(head, Reason::CallbackUnsettled(what)))
-            }
-            _ => {
-                self.go_on(attempt);
-                Ok(())
+                return Ok(());
             }
         }
+        if is_callback {
+            self.state = attempt.start;
+            let what = "its numbers grow from round to round without a bound".to_owned();
+            return Err(Stop::new(head, Reason::CallbackUnsettled(what)));
+        }
+        self.go_on(attempt);
+        Ok(())
     }
 
     /// All ways from the head of a loop that is being proved have ended. True: the walk goes on there in another way.
