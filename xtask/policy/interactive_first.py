@@ -1,6 +1,8 @@
-"""Light queries at fixed times beside clients that loop heavy ones. Latencies count from the time at which a query was due."""
+"""Light queries at fixed times beside clients that run heavy ones, each the same once. Latencies count from the time at which a query was due,
+heavy_s is until the last heavy one has ended."""
 
 import random
+import threading
 import time
 
 from common import answer, in_threads, open_database, quantile, query, settings
@@ -8,6 +10,7 @@ from common import answer, in_threads, open_database, quantile, query, settings
 HEAVY = (9, 18, 21, 13, 1)
 LIGHT = (6, 22, 2, 11)
 CLIENTS = 4
+LONGEST_S = 600.0
 #: Share of the machine that the light queries take when they are alone.
 SHARE = 0.18
 
@@ -30,17 +33,17 @@ baseline = settings["baseline"]
 mean_cpu_s = baseline["mean_cpu_s"] if baseline else sum(cpu_s[number] for number in LIGHT) / len(LIGHT)
 gap_s = mean_cpu_s / (SHARE * settings["threads"])
 rng = random.Random(settings["round"])
+#: The same ones in every run, for as long as it takes.
 arrivals, due = [], 0.0
-while True:
+while due < LONGEST_S:
     due += gap_s * rng.uniform(0.5, 1.5)
-    if due > settings["seconds"]:
-        break
     arrivals.append((due, LIGHT[len(arrivals) % len(LIGHT)]))
 
 wrong = 0
+numbers = {}
 latencies = {number: [] for number in LIGHT}
 begin = time.monotonic()
-end = begin + settings["seconds"]
+over = threading.Event()
 
 
 def serve(share):
@@ -50,7 +53,8 @@ def serve(share):
         global wrong
         cursor = connection.cursor()
         for due, number in share:
-            time.sleep(max(0.0, begin + due - time.monotonic()))
+            if over.wait(max(0.0, begin + due - time.monotonic())):
+                return
             result = rows(cursor, number)
             latencies[number].append(time.monotonic() - begin - due)
             wrong += result != expected[number]
@@ -58,41 +62,42 @@ def serve(share):
     return work
 
 
-work_done = [0.0] * CLIENTS
-finished = [0] * CLIENTS
-
-
-def loop(client):
-    """Queries that are finished count with the CPU time that they take alone; the one that runs at the end with the share of its time
-    that lies before the end."""
+def run_heavy(client):
+    """Each of the heavy ones once, so that every run does the same work, and what takes longest to its end is counted to its end."""
 
     def work():
         global wrong
         cursor = connection.cursor()
-        turn = client
-        while (start := time.monotonic()) < end:
-            number = HEAVY[turn % len(HEAVY)]
-            turn += 1
-            result = rows(cursor, number)
-            stop = time.monotonic()
-            work_done[client] += cpu_s[number] * min(1.0, (end - start) / (stop - start))
-            finished[client] += 1
-            wrong += result != expected[number]
+        for turn in range(len(HEAVY)):
+            number = HEAVY[(client + turn) % len(HEAVY)]
+            wrong += rows(cursor, number) != expected[number]
 
     return work
 
 
-CONNECTIONS = 8
-clients = [] if settings["run"] == "alone" else [loop(client) for client in range(CLIENTS)]
-in_threads([serve(arrivals[n::CONNECTIONS]) for n in range(CONNECTIONS)] + clients)
+def run_all():
+    """Arrivals end with the heavy queries."""
+    try:
+        if settings["run"] == "alone":
+            time.sleep(settings["seconds"])
+        else:
+            in_threads([run_heavy(client) for client in range(CLIENTS)])
+            numbers["heavy_s"] = time.monotonic() - begin
+    finally:
+        over.set()
 
-numbers = {"wrong": wrong, "light": len(arrivals), "mean_cpu_s": mean_cpu_s}
+
+CONNECTIONS = 8
+cpu_before = time.process_time()
+in_threads([serve(arrivals[n::CONNECTIONS]) for n in range(CONNECTIONS)] + [run_all])
+elapsed_s = time.monotonic() - begin
+busy = (time.process_time() - cpu_before) / elapsed_s / settings["threads"]
+
+numbers |= {"wrong": wrong, "light": sum(map(len, latencies.values())), "mean_cpu_s": mean_cpu_s, "busy": busy}
 alone = {number: (baseline or {}).get(f"p50_q{number}") or quantile(latencies[number], 0.5) for number in LIGHT}
 slowdowns = [latency / alone[number] for number in LIGHT for latency in latencies[number]]
 numbers |= {f"slowdown_p{q}": quantile(slowdowns, q / 100) for q in (50, 95, 99)}
 for number in LIGHT:
     numbers[f"p50_q{number}"] = quantile(latencies[number], 0.5)
     numbers[f"p95_q{number}"] = quantile(latencies[number], 0.95)
-if clients:
-    numbers |= {"heavy_work": sum(work_done) / settings["seconds"], "heavy_queries": sum(finished)}
 answer(**numbers)
