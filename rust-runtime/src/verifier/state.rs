@@ -98,11 +98,15 @@ pub struct Order {
 }
 
 impl Order {
-    /// `a <= b`, where the symbols of both can be told from them.
-    pub fn between(a: &Num, b: &Num, width: Width) -> Option<Order> {
+    /// `a <= b`, where the symbols of both can be told from them. As signed numbers, they must not be negative as such.
+    pub fn between(a: &Num, b: &Num, width: Width, is_signed: bool) -> Option<Order> {
         /// Sums of such numbers do not wrap.
         const SMALL: u64 = 1 << 40;
-        let most = if width == Width::W32 { u32::MAX.into() } else { SMALL };
+        let most = match width {
+            Width::W32 if is_signed => i32::MAX as u64,
+            Width::W32 => u32::MAX.into(),
+            Width::W64 => SMALL,
+        };
         let is_plain = |number: &Num| {
             let Link { symbol, scale, add } = number.link;
             symbol != 0 && scale == 1 && add.unsigned_abs() <= SMALL && number.range.umax() <= most

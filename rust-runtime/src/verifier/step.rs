@@ -328,7 +328,9 @@ impl Walk<'_> {
         if self.attempts.is_empty() {
             return none;
         }
-        let (Some(up), Some(down)) = (Order::between(a, b, width), Order::between(b, a, width)) else { return none };
+        let is_signed = matches!(cond, Cond::SLt | Cond::SLe | Cond::SGt | Cond::SGe);
+        let between = |a, b| Order::between(a, b, width, is_signed);
+        let (Some(up), Some(down)) = (between(a, b), between(b, a)) else { return none };
         let direction = |symbol: Id| {
             let classes = self.attempts.iter().flat_map(|attempt| &attempt.classes);
             classes.filter(|class| class.symbol == symbol).map(|class| class.direction()).next()
