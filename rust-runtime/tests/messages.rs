@@ -115,3 +115,33 @@ fn messages_tell_of_the_source() {
         insta::assert_snapshot!(format!("source of {}", verdict.function), message);
     }
 }
+
+const ACCEPTED: &str = r#"
+#include "duckbpf.h"
+LICENSE("MIT");
+
+SEC("duckdb/load")
+__u64 half(struct duckbpf_load_ctx *ctx)
+{
+	return ctx->size / 2;
+}
+"#;
+
+/// What is said of an accepted program, by either profile, and the log if it is asked for.
+#[test]
+fn verdicts_tell_what_was_asked() {
+    let (source, object) = (folder().join("half.bpf.c"), folder().join("half.bpf.o"));
+    std::fs::write(&source, ACCEPTED).expect("the folder is ours");
+    common::compile(&source, &object, "v4");
+    for (profile, log) in [(Profile::Hooks, false), (Profile::Hooks, true), (Profile::Generic, false)] {
+        let mut verdicts = judge(&object, profile, log).expect("clang's objects are read");
+        let verdict = verdicts.pop().expect("it has a program");
+        assert!(verdicts.is_empty());
+        let accepted = verdict.result.unwrap_or_else(|rejection| panic!("{rejection}"));
+        let cost = accepted.worst_cost;
+        assert_eq!(cost, (profile == Profile::Hooks).then_some(verdict.visited), "one way, each instruction once");
+        assert_eq!((verdict.function.as_str(), accepted.slots as u64), ("half", verdict.visited));
+        let has_all = |log: String| log.contains("half+0: ") && log.lines().count() as u64 == 2 * verdict.visited;
+        assert_eq!(verdict.log.map(has_all), log.then_some(true));
+    }
+}

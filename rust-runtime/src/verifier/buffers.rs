@@ -65,6 +65,18 @@ fn what_was_compared_moves_with_its_pointer() {
 }
 
 #[test]
+fn what_one_way_compared_another_did_not() {
+    let text = |bytes: u32| {
+        format!(
+            "r4 = *(u64 *)(r6 + 16)\nr5 = r2\nif r4 == 0 goto other\nr5 += 8\nif r5 > r3 goto out\ngoto meet\n\
+             other: r5 += {bytes}\nif r5 > r3 goto out\nmeet: r5 = 0\nr4 = 0\nr0 = *(u64 *)(r2 + 0)"
+        )
+    };
+    accepted(&text(8));
+    assert_eq!(refused(&text(7)), "behind-end");
+}
+
+#[test]
 fn each_comparison_proves_what_it_says() {
     // One byte more is there where a pointer is below the end, not where it is at the end.
     for below in ["if r4 < r3 goto more", "if r3 > r4 goto more"] {

@@ -292,3 +292,213 @@ fn points_there(pointer: &Pointer, actual: vm::Value, view: &View<'_>, symbols: 
     };
     is_there && pointer.offset.range.contains(offset as u64) && symbols.agree(&pointer.offset, offset as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        helpers::Env,
+        testing::{asm::assemble, fuzz::Random},
+        vm::{Code, Input, Machine, Quiet},
+    };
+
+    /// Size, as the context's number at 48.
+    const SIZE: u64 = 5;
+
+    /// Verifies one program and runs another: what it does that was not believed of the first. Both have the same slots.
+    fn missed_by(options: Options, believed: &str, done: &str) -> Option<String> {
+        let [believed, done] = [believed, done].map(|text| assemble(text).expect("it assembles").object);
+        assert_eq!(believed.programs[0].insns.len(), done.programs[0].insns.len());
+        let (result, beliefs) = verify(&believed, 0, Hook::Load, options);
+        result.unwrap_or_else(|rejection| panic!("{rejection:#}"));
+        assert!(beliefs.is_whole());
+        let mut context = vec![0; std::mem::size_of::<duckbpf_abi::duckbpf_load_ctx>()];
+        context[48..56].copy_from_slice(&SIZE.to_le_bytes());
+        let code = Code::new(&done.programs[0].insns, &done.maps, &done.regions);
+        let mut watcher = Watcher::new(&beliefs);
+        let mut quiet = Quiet;
+        // What it does wrong ends it: nobody verified it.
+        let _ =
+            Machine::new(&code, Env::detached(), &mut quiet).run(&Input { context, ..Input::default() }, &mut watcher);
+        watcher.miss
+    }
+
+    /// A program that does what is in place of `X`: it does what is believed, and something else is missed.
+    #[track_caller]
+    fn told_apart(text: &str, believed: &str, done: &str) {
+        let with = |what: &str| text.replace('X', what);
+        assert_eq!(missed_by(Options::default(), &with(believed), &with(believed)), None);
+        let miss = missed_by(Options::default(), &with(believed), &with(done));
+        assert!(miss.is_some(), "{done} passes as {believed}");
+    }
+
+    const OUT: &str = "r0 = 0\nexit";
+
+    #[test]
+    fn numbers_that_decide_are_in_their_ranges() {
+        for (believed, done) in [("r2 = 3", "r2 = 4"), ("r2 = *(u64 *)(r1 + 48)\nr2 &= 7", "r2 = 8\nr2 &= 15")] {
+            told_apart(&format!("X\n@poke r2\n{OUT}"), believed, done);
+        }
+        let (three, four) =
+            (format!("r2 = 3\n@poke r2\n@poke r2\n{OUT}"), format!("r2 = 4\n@poke r2\n@poke r2\n{OUT}"));
+        let miss = missed_by(Options::default(), &three, &four).expect("it is missed");
+        assert!(miss.starts_with("at instruction 1:"), "the first of all: {miss}");
+        // Nothing depends on it.
+        let (three, four) = (format!("r2 = 3\nr3 = r2\n{OUT}"), format!("r2 = 4\nr3 = r2\n{OUT}"));
+        assert_eq!(missed_by(Options::default(), &three, &four), None);
+        let exact = Options { exact: true, ..Options::default() };
+        assert_eq!(missed_by(exact, &three, &three), None);
+        assert!(missed_by(exact, &three, &four).is_some_and(|miss| miss.contains("r2 of frame 0")));
+    }
+
+    #[test]
+    fn numbers_of_one_symbol_agree() {
+        let numbers = format!("r2 = *(u64 *)(r1 + 48)\nr2 &= 7\nX\n@poke r2\n@poke r3\n{OUT}");
+        told_apart(&numbers, "r3 = r2\nr3 += 0", "r3 = 1\nr3 += 0");
+        let moved = numbers.replace("@poke r3", "r3 -= 2\n@poke r3").replace("r2 &= 7", "r2 &= 5");
+        told_apart(&moved, "r3 = r2\nr3 += 2", "r3 = r2\nr3 += 3");
+        // A multiple is linked too, but nobody says which.
+        let multiple = numbers.replace("@poke r3", "r3 >>= 1\n@poke r3");
+        told_apart(&multiple, "r3 = r2\nr3 *= 2", "r3 = 99\nr3 *= 2");
+    }
+
+    #[test]
+    fn what_is_read_of_the_stack_is_there() {
+        told_apart(&format!("X\nr2 = *(u8 *)(r10 - 3)\n{OUT}"), "*(u8 *)(r10 - 3) = 7", "*(u8 *)(r10 - 4) = 7");
+        // Of bytes by themselves only those matter that are believed to be written.
+        let part = format!("X\nr2 = *(u8 *)(r10 - 3)\n{OUT}");
+        told_apart(&part, "*(u8 *)(r10 - 3) = 7\n*(u8 *)(r10 - 8) = 7", "*(u8 *)(r10 - 4) = 7\n*(u8 *)(r10 - 8) = 7");
+        told_apart(
+            &format!("X\nr2 = *(u8 *)(r10 - 3)\n@poke r2\n{OUT}"),
+            "*(u8 *)(r10 - 3) = 0",
+            "*(u8 *)(r10 - 3) = 1",
+        );
+        told_apart(
+            &format!("X\nr2 = *(u32 *)(r10 - 4)\n@poke r2\n{OUT}"),
+            "*(u32 *)(r10 - 4) = 5",
+            "*(u32 *)(r10 - 4) = 6",
+        );
+        told_apart(
+            &format!("X\nr2 = *(u64 *)(r10 - 8)\n@poke r2\n{OUT}"),
+            "*(u64 *)(r10 - 8) = 5",
+            "*(u64 *)(r10 - 8) = 6",
+        );
+        let [five, six] =
+            ["5", "6"].map(|of| format!("*(u64 *)(r10 - 8) = {of}\nr2 = *(u64 *)(r10 - 8)\n@poke r2\n{OUT}"));
+        let miss = missed_by(Options::default(), &five, &six).expect("it is missed");
+        assert!(miss.starts_with("at instruction 1:"), "before it is read: {miss}");
+        // Nothing depends on it.
+        let [five, six] = ["5", "6"].map(|of| format!("*(u64 *)(r10 - 8) = {of}\nr2 = *(u64 *)(r10 - 8)\n{OUT}"));
+        assert_eq!(missed_by(Options::default(), &five, &six), None);
+        assert!(missed_by(Options { exact: true, ..Options::default() }, &five, &six).is_some());
+    }
+
+    #[test]
+    fn pointers_point_where_they_should() {
+        let read = format!("*(u64 *)(r10 - 8) = 0\n*(u64 *)(r10 - 16) = 0\nX\nr0 = *(u64 *)(r2 + 0)\n{OUT}");
+        told_apart(&read, "r2 = r10\nr2 += -8", "r2 = r10\nr2 += -16");
+        told_apart(&read, "r2 = r10\nr2 += -8", "r2 = r1\nr2 += 48");
+        told_apart(&read, "r2 = r1\nr2 += 48", "r2 = r10\nr2 += -8");
+        told_apart(&read, "r2 = r10\nr2 += -8", "r2 = 7\nr2 += -8");
+        told_apart(&format!("X\nr3 = 1\nr2 += 1\n{OUT}"), "r2 = 8", "r2 = r1");
+        let variables = format!("data .a 8\ndata .b 8\nX\n*(u64 *)(r2 + 0) = 1\n{OUT}");
+        told_apart(&variables, "r2 = .a[0] ll", "r2 = .b[0] ll");
+        let varies = "r3 = *(u64 *)(r1 + 48)\nr3 &= 7\nr2 = r10\nr2 += -16\nr2 += r3\nX\n*(u8 *)(r2 + 0) = 1\n*(u8 *)(r4 + 0) = 1";
+        told_apart(&format!("{varies}\n{OUT}"), "r4 = r2\nr4 += 1", "r4 = r2\nr4 += 2");
+        let spilled = format!("r3 = r10\nr4 = r1\nX\nr2 = *(u64 *)(r10 - 8)\nr2 = *(u64 *)(r2 + 48)\n{OUT}");
+        told_apart(&spilled, "*(u64 *)(r10 - 8) = r4", "*(u64 *)(r10 - 8) = r3");
+    }
+
+    #[test]
+    fn what_may_be_null_is_told_from_what_is_not() {
+        let map = "map m hash 4 8 16\n@lookup m";
+        let checked = format!("{map}\nif X goto some\n{OUT}\nsome: r2 = *(u64 *)(r0 + 0)\n{OUT}");
+        told_apart(&checked, "r0 != 0", "r0 == 0");
+        let inner = "map outer array_of_maps 4 4 4 8 8\n*(u64 *)(r10 - 16) = 0\n@lookup outer";
+        let inner =
+            format!("{inner}\nif X goto some\n{OUT}\nsome: r1 = r0\nr2 = r10\nr2 += -16\ncall map_lookup_elem\n{OUT}");
+        told_apart(&inner, "r0 != 0", "r0 == 0");
+    }
+
+    /// What a program does that is in no state, whatever lookups find.
+    #[track_caller]
+    fn found_whatever_is_there(text: &str) {
+        let object = assemble(text).expect("it assembles").object;
+        let (result, beliefs) = verify(&object, 0, Hook::Load, Options::default());
+        let verified = result.unwrap_or_else(|rejection| panic!("{rejection:#}"));
+        let code = Code::of(&verified);
+        for seed in 0..50 {
+            let (mut random, mut watcher) = (Random::new(seed), Watcher::new(&beliefs));
+            let context = vec![0; std::mem::size_of::<duckbpf_abi::duckbpf_load_ctx>()];
+            let ended = Machine::new(&code, Env::detached(), &mut random)
+                .run(&Input { context, ..Input::default() }, &mut watcher);
+            assert_eq!((ended.map(|_| ()), watcher.miss), (Ok(()), None), "{seed}");
+        }
+    }
+
+    #[test]
+    fn what_is_found_is_what_was_believed() {
+        found_whatever_is_there(&format!(
+            "map outer array_of_maps 4 4 4 8 8\n*(u64 *)(r10 - 16) = 0\n@lookup outer\nif r0 == 0 goto out\nr6 = r0\nr1 = r6\n\
+             r2 = r10\nr2 += -16\ncall map_lookup_elem\nif r0 == 0 goto out\nr0 = *(u64 *)(r0 + 0)\nout: {OUT}"
+        ));
+        found_whatever_is_there(
+            "map m hash 4 8 16\nr1 = map[m] ll\nr2 = function body ll\nr3 = 0\nr4 = 0\ncall for_each_map_elem\nr0 = 0\nexit\n\
+             fn body\nr4 = *(u32 *)(r2 + 0)\nr5 = *(u64 *)(r3 + 0)\nr0 = 0\nexit",
+        );
+        found_whatever_is_there(&format!(
+            "map events ringbuf 0 0 4096\n@reserve events 16\nif r0 == 0 goto out\n*(u64 *)(r0 + 8) = 1\n@submit r0\nout: {OUT}"
+        ));
+    }
+
+    #[test]
+    fn maps_and_functions_are_the_believed_ones() {
+        let maps = "map a hash 4 8 16\nmap b hash 4 8 16\ndata .bss 8\n*(u32 *)(r10 - 4) = 0";
+        let lookup = format!("{maps}\nX\nr2 = r10\nr2 += -4\ncall map_lookup_elem\n{OUT}");
+        told_apart(&lookup, "r1 = map[a] ll", "r1 = map[b] ll");
+        told_apart(&lookup, "r1 = map[a] ll", "r1 = .bss[0] ll");
+        let rounds = "r1 = 2\nX\nr3 = 0\nr4 = 0\ncall loop\nr0 = 0\nexit\nfn one\nr0 = 0\nexit\nfn two\nr0 = 0\nexit";
+        told_apart(rounds, "r2 = function one ll", "r2 = function two ll");
+    }
+
+    /// What was believed while a guess was tried out, or before a walk began again, does not count.
+    #[test]
+    fn beliefs_that_were_taken_back_are_forgotten() {
+        let rounds = "r2 = 0\nloop: r2 += 1\nif r2 < 2000 goto loop\nr0 = 0\nexit";
+        let object = assemble(rounds).expect("it assembles").object;
+        let (result, beliefs) = verify(&object, 0, Hook::ScheduleTask, Options::default());
+        assert_eq!(result.map(|_| ()).map_err(|rejection| rejection.to_string()), Ok(()));
+        assert_eq!(beliefs.at.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1, 1, 1]);
+        assert!(beliefs.is_whole());
+    }
+
+    /// Ten thousands of ways, none of which ends where another did.
+    #[test]
+    fn more_states_than_are_kept_are_not_compared() {
+        let branch = |at: usize| {
+            format!("r0 += r0\nr3 = r2\nr3 &= {}\nif r3 == 0 goto l{at}\nr0 += 1\nl{at}: r4 = 0\n", 1 << at)
+        };
+        let branches: String = (0..14).map(branch).collect();
+        let text = format!("hook schedule_task\nr2 = *(u64 *)(r1 + 40)\nr0 = 1\n{branches}exit");
+        let object = assemble(&text).expect("it assembles").object;
+        let options = Options { exact: true, strict: true, ..Options::default() };
+        let (result, beliefs) = verify(&object, 0, Hook::ScheduleTask, options);
+        assert_eq!(result.map(|_| ()).map_err(|rejection| rejection.to_string()), Ok(()));
+        assert!(!beliefs.is_whole());
+        let mut watcher = Watcher::new(&beliefs);
+        let mut quiet = Quiet;
+        let code = Code::new(&object.programs[0].insns, &[], &[]);
+        // The last way of all.
+        let input = Input { context: vec![0; 128], ..Input::default() };
+        let ended = Machine::new(&code, Env::detached(), &mut quiet).run(&input, &mut watcher);
+        assert!(ended.is_ok() && watcher.miss.is_none());
+    }
+
+    #[test]
+    fn frames_are_those_of_the_believed_calls() {
+        let calls = "X\nr0 = 0\nexit\nfn one\nr0 = 1\nr0 = 2\nexit\nfn two\nX2\nr0 = 0\nexit".replace("X2", "call one");
+        told_apart(&calls, "call two", "call one");
+        told_apart(&calls, "call two\nr3 = 0", "r3 = 0\ncall two");
+        told_apart(&calls, "call two\nr3 = 0", "call two\ncall one");
+    }
+}

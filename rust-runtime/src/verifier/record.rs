@@ -95,3 +95,48 @@ impl Recorder {
         log.push('\n');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hook::Hook,
+        testing::asm::assemble,
+        verifier::{check, rules, walk::Options},
+    };
+
+    fn log_of(text: &str) -> String {
+        let object = assemble(text).expect("it assembles").object;
+        let mut recorder = Recorder::logging();
+        let _ = check(&object, 0, &rules::rules(Hook::Load), Options::default(), &mut recorder);
+        recorder.log.expect("it is written")
+    }
+
+    #[test]
+    fn the_log_tells_what_is_known_after_each_instruction() {
+        let log = log_of("hook load\nr2 = *(u64 *)(r1 + 48)\nr2 &= 3\n*(u64 *)(r10 - 16) = r2\nr0 = 0\nexit");
+        let expected = "\
+main+0: r2 = *(u64 *)(r1 + 0x30)
+    r1=pointer to context r2=any number
+main+1: r2 &= 0x3
+    r1=pointer to context r2=0..=3
+main+2: *(u64 *)(r10 - 0x10) = r2
+    r1=pointer to context r2=0..=3 [r10-16]=0..=3
+main+3: r0 = 0x0
+    r0=0 r1=pointer to context r2=0..=3 [r10-16]=0..=3
+main+4: exit
+    r0=0 r1=pointer to context r2=0..=3 [r10-16]=0..=3
+";
+        assert_eq!(log, expected);
+    }
+
+    /// A walk that is refused where ways went on as one is done over.
+    #[test]
+    fn the_log_is_of_the_last_walk() {
+        let log = log_of(
+            "hook load\nr3 = *(u64 *)(r1 + 32)\nr7 = 1\nif r3 == 0 goto other\ngoto meet\nother: r7 = 2\nr4 = *(u64 *)(r1 + 40)\n\
+             if r4 == 0 goto bad\nmeet: r0 = 0\nr0 = 0\n@poke r7\nr0 = 0\nexit\nbad: r0 = *(u8 *)(r10 - 1)\nexit",
+        );
+        assert_eq!(log.matches("main+0:").count(), 1, "{log}");
+    }
+}

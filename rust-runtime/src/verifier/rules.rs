@@ -436,4 +436,58 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn refusals_name_the_nearest_field() {
+        let nearest = |offset, bytes| match rules(Hook::Load).context_at(offset, bytes, false) {
+            Err(Reason::ContextField { nearest, .. }) => nearest.map(|field| field.name),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(nearest(72, 8), Some("tag"), "that field, which is smaller");
+        assert_eq!(nearest(50, 4), Some("size"), "not aligned");
+        assert_eq!(nearest(4096, 8), Some("hint"), "the last");
+        assert_eq!(nearest(-8, 8), Some("origin.database_id"), "the first");
+    }
+
+    #[test]
+    fn arrays_are_declared_with_their_length() {
+        let field = |hook, name: &str| rules(hook).fields.iter().find(|field| field.name == name).expect("it is there");
+        assert_eq!(field(Hook::RunTask, "running").declarator(), "running[8]");
+        assert_eq!(field(Hook::RunTask, "kept").declarator(), "kept");
+        assert_eq!(field(Hook::Hash, "type_").declarator(), "type");
+    }
+
+    /// Bytes of context, whether they may be written, and whether each function has a stack of its own.
+    #[test]
+    fn sections_say_what_the_context_is() {
+        let kinds = [
+            ("xdp", 24, false, false),
+            ("xdp.frags/prog", 24, false, false),
+            ("tc", 192, false, false),
+            ("?cgroup_skb/egress", 192, false, false),
+            ("raw_tracepoint/sys_enter", 96, false, true),
+            ("raw_tp.w", 96, false, true),
+            ("fentry/f", 96, false, false),
+            ("tp_btf/f", 96, false, false),
+            ("kprobe/f", 168, false, true),
+            ("usdt", 168, false, true),
+            ("tracepoint/a/b", 4096, false, true),
+            ("perf_event", 4096, false, true),
+            ("syscall", 0xffff, true, false),
+            ("whatever", 0xffff, true, false),
+        ];
+        for (section, bytes, is_writable, is_private) in kinds {
+            let rules = generic(section);
+            let last = bytes / 4 * 4;
+            assert_eq!(rules.context_at(last - 4, 4, false), Ok(Content::Number), "{section}");
+            let behind = rules.context_at(last, 4, false).map_err(|reason| reason.to_string());
+            assert!(behind.as_ref().is_err_and(|words| words.contains("the context")), "{section}: {behind:?}");
+            assert_eq!(rules.context_at(0, 4, true).is_ok(), is_writable, "{section}");
+            assert_eq!(rules.combined_stack, if is_private { None } else { Some(STACK) }, "{section}");
+        }
+        // Of a packet's context some fields may be written.
+        assert_eq!(generic("tc").context_at(8, 4, true), Ok(Content::Number));
+        assert!(generic("tc").context_at(16, 4, true).is_err());
+        assert!(generic("xdp").context_at(8, 4, true).is_err());
+    }
 }

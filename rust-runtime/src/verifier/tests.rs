@@ -89,6 +89,7 @@ fn shapes() {
     assert_eq!(refused(&[ZERO, if_eq(0, 0, -3), EXIT], 1), "jump-outside");
     assert_eq!(refused(&[&[ZERO, if_eq(0, 0, 1)], &lddw(0, 1)[..], &[EXIT]].concat(), 1), "jump-into-constant");
     assert_eq!(refused(&[], 0), "empty-program");
+    assert_eq!(functions(LOAD, &[&[ZERO, EXIT], &[]]), Err((0, "empty-program")), "one of its functions");
     // Backward, but no loop: clang lays blocks out like this.
     accepted(&[ZERO, if_eq(0, 0, 2), ZERO, EXIT, if_eq(0, 1, -3), EXIT]);
 }

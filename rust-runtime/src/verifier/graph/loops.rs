@@ -125,3 +125,74 @@ impl Search<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::asm::assemble;
+
+    /// By instruction, each of one slot: the heads of the loops that it is in, the innermost first; a head counts as outside of
+    /// its own.
+    fn heads(text: &str) -> Vec<Vec<usize>> {
+        let object = assemble(text).expect("it assembles").object;
+        let program = &object.programs[0];
+        let graph = Graph::build(program).expect("it has a proper shape");
+        let up = |at: usize| graph.headers[at].map(|head| head as usize);
+        let heads = |pc| std::iter::successors(up(pc), |&head| up(head)).collect::<Vec<_>>();
+        let slots = 0..program.insns.len();
+        for (pc, of) in slots.clone().map(|pc| (pc, heads(pc))) {
+            assert!(of.iter().all(|&head| graph.is_head(head)), "{pc}");
+            let inside: Vec<usize> = slots.clone().filter(|&head| head != pc && graph.is_inside(pc, head)).collect();
+            assert_eq!(inside.len(), of.len(), "{pc}: {inside:?}");
+        }
+        slots.map(heads).collect()
+    }
+
+    #[test]
+    fn a_loop_within_a_loop() {
+        let text = "r0 = 0\nouter: r1 = 0\ninner: r1 += 1\nif r1 < 3 goto inner\nr0 += 1\nif r0 < 3 goto outer\nexit";
+        assert_eq!(heads(text), [vec![], vec![], vec![1], vec![2, 1], vec![1], vec![1], vec![]]);
+    }
+
+    /// The search learns of the outer loop before it learns of the inner ones.
+    #[test]
+    fn loops_that_are_gone_on_with_from_inside_of_others() {
+        let text = "r0 = 0\nouter: r1 = 0\ninner: r1 += 1\nif r1 > 5 goto outer\nif r1 < 3 goto inner\nr0 += 1\n\
+                    if r0 < 3 goto outer\nexit";
+        assert_eq!(heads(text), [vec![], vec![], vec![1], vec![2, 1], vec![2, 1], vec![1], vec![1], vec![]]);
+        let text = "r0 = 0\nouter: r1 = 0\nmiddle: r2 = 0\ninner: r1 += 1\nif r1 > 9 goto outer\nif r1 > 5 goto middle\n\
+                    if r1 < 3 goto inner\nr0 += 1\nif r0 < 3 goto middle\nif r0 < 9 goto outer\nexit";
+        let inner = vec![3, 2, 1];
+        let expected =
+            [vec![], vec![], vec![1], vec![2, 1], inner.clone(), inner.clone(), inner, vec![2, 1], vec![2, 1], vec![1]];
+        assert_eq!(heads(text)[..10], expected);
+    }
+
+    #[test]
+    fn a_second_way_into_a_loop() {
+        let text = "r0 = 0\nouter: r0 += 1\nif r0 == 3 goto inner\nr1 = 1\ngoto middle\ninner: r1 = 2\nmiddle: r0 += 1\n\
+                    if r0 < 9 goto inner\nif r0 < 20 goto outer\nexit";
+        let inner = vec![5, 1];
+        let expected = [vec![], vec![], vec![1], vec![1], vec![1], vec![1], inner.clone(), inner, vec![1], vec![]];
+        assert_eq!(heads(text), expected);
+    }
+
+    #[test]
+    fn loops_of_another_function() {
+        let text = "r0 = 0\ncall f\nexit\nfn f\nr1 = 0\nloop: r1 += 1\nif r1 < 3 goto loop\nr0 = 0\nexit";
+        assert_eq!(heads(text), [vec![], vec![], vec![], vec![], vec![], vec![4], vec![], vec![]]);
+    }
+
+    /// Thousands of loops in each other take more steps than there may be.
+    #[test]
+    fn loops_that_are_nested_too_deep() {
+        let nested = |depth: usize| {
+            let heads: String = (0..depth).map(|at| format!("l{at}: r0 += 1\n")).collect();
+            let backs: String = (0..depth).map(|at| format!("if r0 < 5 goto l{at}\n")).collect();
+            let object = assemble(&format!("r0 = 0\n{heads}{backs}exit")).expect("it assembles").object;
+            Graph::build(&object.programs[0]).map(|_| ()).map_err(|stop| stop.is_too_complex())
+        };
+        assert_eq!(nested(300), Ok(()));
+        assert_eq!(nested(8000), Err(true));
+    }
+}
