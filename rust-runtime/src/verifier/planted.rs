@@ -61,6 +61,7 @@ bugs! {
     "What a helper costs is not counted." HelperCost
     "A loop that is left has filled as much as its longest run would have." FilledTooFar
     "A comparison that bounds a pointer by its index does not matter where ways meet (a fault of ours until 22 November 2026)." BoundedPointer
+    "What leads back to an inner loop's head is compared by that loop's counters alone (a fault of ours until 23 November 2026)." OuterCounters
 }
 
 #[cfg(not(feature = "planted"))]

@@ -13,6 +13,7 @@ use super::{
     graph::Graph,
     loosen::Loosened,
     need::{Need, Step},
+    planted::{Bug, on},
     record::Recorder,
     rejection::{LoopCost, Stop},
     rules::Rules,
@@ -598,8 +599,13 @@ impl<'a> Walk<'a> {
             let place = self.state.loops.iter().position(|active| active.attempt == number)?;
             inside = inside.max(place + 1);
         }
+        let backs = &self.stored[stored].summary.backs;
+        let is_compared = |active: &&ActiveLoop| {
+            active.attempt != 0
+                && (!on(Bug::OuterCounters) || backs.iter().any(|&(number, _)| number == active.attempt))
+        };
         let mut fixed = Counters::new();
-        for active in self.state.loops[..inside].iter().filter(|active| active.attempt != 0) {
+        for active in self.state.loops[..inside].iter().filter(is_compared) {
             let attempt = self.attempts.iter().find(|attempt| attempt.number == active.attempt)?;
             fixed.extend(attempt.classes.iter().map(|class| Fixed { symbol: class.symbol, shift: 0 }));
         }

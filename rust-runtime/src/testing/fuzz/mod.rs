@@ -52,6 +52,27 @@ mod tests {
             .collect()
     }
 
+    /// Nine ways and more that one number decides between.
+    fn has_fan(object: &crate::object::Object) -> bool {
+        let insns = &object.programs[0].insns;
+        let is_way = |reg, way| insns.iter().any(|insn| (insn.code, insn.dst, insn.imm) == (0x15, reg, way));
+        (0..10).any(|reg| (1..10).all(|way| is_way(reg, way)))
+    }
+
+    #[test]
+    fn programs_with_fans_are_accepted_or_refused() {
+        let (features, effort) = (Features { helpers: Helpers::Pure, mistakes: 0 }, Effort { inputs: 1, pairs: 0 });
+        let fans = (0..800).map(|seed| (seed, generate(seed, features))).filter(|(_, object)| has_fan(object));
+        let (mut accepted, mut refused) = (0, 0);
+        for (seed, object) in fans.take(60) {
+            let checked = check(&object, seed, effort);
+            assert!(checked.failure.is_none(), "{:?}\n{}", checked.failure, text(&object));
+            if checked.refused.is_none() { accepted += 1 } else { refused += 1 }
+        }
+        assert_eq!(accepted + refused, 60);
+        assert!(accepted >= 15 && refused >= 6, "{accepted} accepted, {refused} refused");
+    }
+
     #[test]
     fn programs_with_keys_of_every_size_are_compared() {
         let (features, mut seen) = (Features { helpers: Helpers::All, mistakes: 0 }, BTreeSet::new());

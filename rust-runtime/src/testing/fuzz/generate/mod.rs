@@ -4,11 +4,12 @@
 //! null check left out - so that the verifier's edges are met from both sides.
 //!
 //! ```text
-//! edges   numbers that are compared at their bounds     loops   calls   functions and helpers
+//! edges   numbers that are compared at their bounds     loops   fans   many ways that meet     calls   functions and helpers
 //! ```
 
 mod calls;
 mod edges;
+mod fans;
 mod loops;
 
 use std::sync::Arc;
@@ -73,6 +74,9 @@ impl State {
     }
 }
 
+/// One step in so many is a fan besides: they are long.
+const FANS: usize = 40;
+
 /// Fields of eight and of four bytes of the load hook's context.
 const WIDE_FIELDS: [i16; 8] = [0, 8, 16, 32, 40, 48, 56, 64];
 const NARROW_FIELDS: [i16; 4] = [72, 76, 80, 84];
@@ -105,6 +109,8 @@ fn only<const N: usize>(first: [Kind; N]) -> [Kind; 4] {
 
 struct Generator {
     random: Random,
+    /// Decides about fans: programs without one are what they were before there were fans.
+    fans: Random,
     features: Features,
     insns: Vec<Insn>,
     state: State,
@@ -125,6 +131,7 @@ pub fn generate(seed: u64, features: Features) -> Arc<Object> {
     let first = Wanted { args: only([Kind::Context]), is_callback: false, level: 0 };
     let mut generator = Generator {
         random: Random::new(seed),
+        fans: Random::new(!seed),
         features,
         insns: Vec::new(),
         state: EMPTY,
@@ -262,6 +269,9 @@ impl Generator {
             Helpers::Pure => 30,
             Helpers::All => 38,
         };
+        if self.fans.once_in(FANS) {
+            return self.fan();
+        }
         match self.random.below(kinds) {
             0..=4 => self.arithmetic(),
             5 => self.load_field(),
