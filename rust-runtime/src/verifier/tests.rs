@@ -1,6 +1,6 @@
 //! One property a case: what is accepted, and what is refused, where and why.
 
-use super::{Reason, STACK, judge_generic};
+use super::{Reason, STACK, judge_generic, record::Recorder, rules, walk::Options};
 use crate::{
     hook::Hook,
     isa::{DecodeError, Insn},
@@ -482,4 +482,59 @@ fn what_is_too_costly_names_the_loop_that_costs_most() {
         counted("two", 700)
     );
     assert_eq!(named(&text), ("main".into(), 2, 64 * 43));
+}
+
+/// What some instructions before a loop add to its program's cost, and what was visited without them.
+fn before_a_loop(text: &str) -> (u64, u64) {
+    let facts = |before: &str| {
+        let assembly = assemble(&text.replacen("BEFORE\n", before, 1)).unwrap_or_else(|what| panic!("{what}"));
+        let verified = verify(&assembly.object).unwrap_or_else(|rejection| panic!("{rejection}"));
+        (verified.facts().worst_cost, verified.facts().visited)
+    };
+    let (without, with) = (facts(""), facts(&"r0 = 0\n".repeat(100)));
+    (with.0 - without.0, without.1)
+}
+
+#[test]
+fn what_comes_before_a_loop_counts_however_it_is_proved() {
+    // The last of these ways is not seen by trials, but by the proof.
+    let ways: String = (2..12).map(|way| format!("r4 = {way}\nif r8 == {way} goto on\n")).collect();
+    // What the loop leaves behind was supposed not to matter: it is proved again.
+    let again = format!(
+        "hook load\nr6 = r1\nr9 = 0\nr7 = 0\nBEFORE\nloop: if r7 > 6 goto end\nr9 = *(u64 *)(r6 + 40)\nr9 &= 7\nr8 = *(u64 *)(r6 + 32)\n\
+         if r8 == 1 goto other\n{ways}r4 = 100\non: r0 = r4\nr7 += 1\ngoto loop\nend: @poke r9\nr0 = 0\nexit\nother: r9 = 5\nr4 = 100\ngoto on"
+    );
+    assert_eq!(before_a_loop(&again).0, 100);
+    // As a proof it costs too much, but one round of it is dear alone.
+    let dear = "r3 = 0\n".repeat(60);
+    let dear = format!(
+        "hook load\nr7 = 0\nBEFORE\nloop: r7 += 1\nif r7 == 50 goto dear\non: if r7 < 100 goto loop\nr0 = 0\nexit\ndear: {dear}goto on"
+    );
+    assert_eq!(before_a_loop(&dear).0, 100);
+    // It has no bound as a proof: one way takes a round back, once.
+    let back = format!(
+        "hook load\nr6 = r1\nr9 = 0\nr7 = *(u64 *)(r1 + 40)\nr7 &= 15\nBEFORE\nloop: r8 = *(u64 *)(r6 + 32)\nif r8 == 1 goto back\n{ways}r4 = 100\n\
+         on: r0 = r4\nr7 += 1\nif r7 s< 20 goto loop\nr0 = 0\nexit\nback: r4 = 100\nif r9 != 0 goto on\nr9 = 1\nr7 += -1\ngoto on"
+    );
+    assert_eq!(before_a_loop(&back).0, 100);
+}
+
+#[test]
+fn a_number_that_moves_fast_is_proved_for_as_few_rounds() {
+    let text =
+        "hook load\nr7 = *(u64 *)(r1 + 40)\nr7 &= 63\nBEFORE\nloop: r7 += 16\nif r7 s< 2000 goto loop\nr0 = 0\nexit";
+    assert!(before_a_loop(text).1 < 40, "{}", before_a_loop(text).1);
+}
+
+#[test]
+fn rounds_of_loops_count_where_those_of_helpers_do_not() {
+    let rules = rules::Rules { ceiling: 4096, ..rules::generic("syscall") };
+    let judged = |rounds: u32| {
+        let text = format!("r7 = 0\nloop: r7 += 1\nif r7 < {rounds} goto loop\nr0 = 0\nexit");
+        let assembly = assemble(&text).unwrap_or_else(|what| panic!("{what}"));
+        let judged = super::check(&assembly.object, 0, &rules, Options::default(), &mut Recorder::default());
+        judged.map_err(|refused| refused.id())
+    };
+    assert!(judged(2000).is_ok());
+    assert_eq!(judged(3000).expect_err("accepted"), "too-costly");
 }
