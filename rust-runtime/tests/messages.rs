@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use common::folder;
 use duckbpf_runtime::{
@@ -104,11 +104,17 @@ __u64 too_long(struct duckbpf_load_ctx *ctx)
 }
 "#;
 
+/// A program's source and its object.
+fn compiled(name: &str, text: &str) -> (PathBuf, PathBuf) {
+    let [source, object] = ["c", "o"].map(|ending| folder().join(format!("{name}.bpf.{ending}")));
+    std::fs::write(&source, text).expect("the folder is ours");
+    common::compile(&source, &object, "v4");
+    (source, object)
+}
+
 #[test]
 fn messages_tell_of_the_source() {
-    let (source, object) = (folder().join("told.bpf.c"), folder().join("told.bpf.o"));
-    std::fs::write(&source, SOURCE).expect("the folder is ours");
-    common::compile(&source, &object, "v4");
+    let (source, object) = compiled("told", SOURCE);
     for verdict in judge(&object, Profile::Hooks, false).expect("clang's objects are read") {
         let rejection = verdict.result.expect_err("each is refused");
         let message = rejection.to_string().replace(&source.display().to_string(), "told.bpf.c");
@@ -130,9 +136,7 @@ __u64 half(struct duckbpf_load_ctx *ctx)
 /// What is said of an accepted program, by either profile, and the log if it is asked for.
 #[test]
 fn verdicts_tell_what_was_asked() {
-    let (source, object) = (folder().join("half.bpf.c"), folder().join("half.bpf.o"));
-    std::fs::write(&source, ACCEPTED).expect("the folder is ours");
-    common::compile(&source, &object, "v4");
+    let (_, object) = compiled("half", ACCEPTED);
     for (profile, log) in [(Profile::Hooks, false), (Profile::Hooks, true), (Profile::Generic, false)] {
         let mut verdicts = judge(&object, profile, log).expect("clang's objects are read");
         let verdict = verdicts.pop().expect("it has a program");

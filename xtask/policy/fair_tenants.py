@@ -7,7 +7,8 @@ import time
 from common import answer, in_threads, open_database, query, quoted, settings
 
 MIX = (1, 3, 6, 9, 12, 14)
-CLIENTS = {"A": 8, "B": 0 if settings["run"].endswith("alone") else 1}
+IS_ALONE = settings["run"].endswith("alone")
+CLIENTS = {"A": 8, "B": 0 if IS_ALONE else 1}
 
 connection = open_database()
 
@@ -64,7 +65,7 @@ def client(tenant, first):
     def turns():
         """Alone, a tenant has so much to do, and it is counted how long it takes: with one query of each client under way at an end, the
         work of a stretch of time is too coarse to compare."""
-        if settings["run"].endswith("alone"):
+        if IS_ALONE:
             yield from range(first, first + len(MIX))
             return
         turn = first
@@ -99,7 +100,7 @@ def clock():
 
 in_threads([clock] + [client(tenant, n) for tenant, count in CLIENTS.items() for n in range(count)])
 work = sum(given.values())
-numbers = {"all_s": last - begin} if settings["run"].endswith("alone") else {}
+numbers = {"all_s": last - begin} if IS_ALONE else {}
 if used_begin:
     used = [after - before for after, before in zip(used_end, used_begin, strict=True)]
     numbers["cpu_share_b"] = used[place_b] / sum(used)

@@ -594,12 +594,12 @@ impl<'a> Walk<'a> {
     /// The counters of loops that a stored state leads back to, which this way must be inside of too, and of those around them: what
     /// follows from a head that is not explored to its end yet leads on to theirs.
     pub fn counters_in_common(&self, stored: usize) -> Option<Counters> {
+        let backs = &self.stored[stored].summary.backs;
         let mut inside = 0;
-        for &(number, _) in &self.stored[stored].summary.backs {
+        for &(number, _) in backs {
             let place = self.state.loops.iter().position(|active| active.attempt == number)?;
             inside = inside.max(place + 1);
         }
-        let backs = &self.stored[stored].summary.backs;
         let is_compared = |active: &&ActiveLoop| {
             active.attempt != 0
                 && (!on(Bug::OuterCounters) || backs.iter().any(|&(number, _)| number == active.attempt))
